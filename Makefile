@@ -1,0 +1,81 @@
+# What people and CI run, by the same recipes. `make` alone lists the targets.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+
+# Things fetched or built once a machine: Envoy, cargo-deny, CI's target folders.
+export URSA_CACHE ?= $(HOME)/.cache/ursa
+
+# In CI every run is a clean clone: the target folder lives in the cache, so that the next one is warm.
+ifeq ($(CI),true)
+export CARGO_TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(shell scripts/target-dir))
+endif
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
+# Targets that run Envoy or Redis get both first. Set URSA_ENVOY to use an Envoy of your own.
+ENVOY = $(or $(URSA_ENVOY),$$(scripts/install-envoy))
+WITH_TOOLS = scripts/install-redis >/dev/null; export URSA_ENVOY="$(ENVOY)"; [ -x "$$URSA_ENVOY" ];
+
+.PHONY: help
+help: ## lists these targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+.PHONY: demo
+demo: build ## starts the mesh of the demo and prints its addresses; Ctrl-C ends it
+	@$(WITH_TOOLS) exec "$(TARGET)/debug/ursa-demo" up --under-make --state-dir target/demo
+
+.PHONY: demo-check
+demo-check: build ## plays the demo's scenario and prints what was seen
+	@$(WITH_TOOLS) exec "$(TARGET)/debug/ursa-demo" check --under-make --state-dir target/demo-check
+
+.PHONY: check
+check: format lint arrows generated licences ## everything that needs no running
+
+.PHONY: test
+test: build ## all tests, with real Envoys and a real Redis
+	@$(WITH_TOOLS) cargo test --workspace
+
+.PHONY: generate
+generate: ## writes the generated files anew
+	cargo xtask crds
+
+.PHONY: tools
+tools: rust-parts ## fetches what the others need: Envoy, redis-server, clippy, rustfmt, cargo-deny
+	@$(WITH_TOOLS) printf 'envoy: %s\nredis-server: %s\n' "$$URSA_ENVOY" "$$(command -v redis-server)"
+	@printf 'cargo-deny: %s\n' "$$(scripts/install-cargo-deny)"
+
+.PHONY: build
+build:
+	@cargo build --workspace
+
+.PHONY: rust-parts
+rust-parts:
+	@cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
+	@cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
+
+.PHONY: format
+format: rust-parts
+	cargo fmt --all --check
+
+.PHONY: lint
+lint: rust-parts
+	cargo clippy --workspace --all-targets -- -D warnings
+
+# By the binary of the workspace's build: `cargo run --package` would unify features anew and rebuild much.
+.PHONY: arrows
+arrows: build
+	"$(TARGET)/debug/xtask" deps
+
+.PHONY: generated
+generated: build
+	"$(TARGET)/debug/xtask" crds --check
+
+# Advisories change without us, and their database may be out of reach: `make advisories` blocks nothing.
+.PHONY: licences
+licences:
+	deny=$$(scripts/install-cargo-deny); "$$deny" check licenses bans sources
+
+.PHONY: advisories
+advisories:
+	deny=$$(scripts/install-cargo-deny); "$$deny" check advisories

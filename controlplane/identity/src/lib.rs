@@ -1,0 +1,17 @@
+//! Identity and trust: tokens, the certificate authority of a zone in a mesh, workload certificates, and the control
+//! plane's own TLS. No clock and no I/O: the time is passed in.
+//!
+//! Invariant: what ends up in a certificate comes from the authenticated identity, never from a request.
+
+mod ca;
+mod claims;
+mod leaf;
+mod pem;
+mod server_tls;
+mod tokens;
+
+pub use ca::{CaError, SignError, ZoneCa};
+pub use claims::{DataplaneClaims, UserClaims, ZoneClaims};
+pub use leaf::{LeafError, verify_leaf};
+pub use server_tls::{ClientCerts, ServerTls, ServerTlsError};
+pub use tokens::{Issued, TokenError, Tokens};

@@ -1,0 +1,342 @@
+//! Tokens: JWTs signed with ES256. Each kind has an audience of its own, so that none is taken for another.
+//! Source: RFC 7519, RFC 8725.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::{DataplaneClaims, UserClaims, ZoneClaims};
+
+const DAY: u64 = 24 * 3600;
+const YEAR: Duration = Duration::from_secs(366 * DAY);
+const TEN_YEARS: Duration = Duration::from_secs(3660 * DAY);
+/// How far the clocks of two control planes may differ.
+const LEEWAY_SECONDS: i64 = 60;
+
+/// Why a token was refused, or not issued.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// Nothing was given.
+    #[error("the token is empty")]
+    Empty,
+    /// Not a token.
+    #[error("the token cannot be read")]
+    Malformed,
+    /// Signed by a key that is not known here.
+    #[error("the token was not issued by this control plane")]
+    Foreign,
+    /// For another purpose.
+    #[error("the token is of another kind: expected one for {0}")]
+    Audience(&'static str),
+    /// Its time is over.
+    #[error("the token has expired; issue a new one")]
+    Expired,
+    /// Its time has not come.
+    #[error("the token is not valid yet; check the clocks")]
+    NotYet,
+    /// It does not allow what was tried.
+    #[error("{0}")]
+    NotAllowed(String),
+    /// It may not be issued like this.
+    #[error("{0}")]
+    Refused(String),
+    /// The signing key failed.
+    #[error("the signing key cannot be used: {0}")]
+    Key(String),
+}
+
+/// A token that was issued.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Issued {
+    /// The token: a secret.
+    pub token: String,
+    /// The end of its life.
+    pub expires_at: Timestamp,
+}
+
+/// What each token holds besides its claims.
+#[derive(Serialize, Deserialize)]
+struct Envelope<C> {
+    aud: String,
+    iat: i64,
+    nbf: i64,
+    exp: i64,
+    ursa: C,
+}
+
+trait Kind: Serialize + DeserializeOwned {
+    const AUDIENCE: &'static str;
+    const LONGEST: Duration;
+    fn check(&self) -> Result<(), TokenError>;
+}
+
+impl Kind for DataplaneClaims {
+    const AUDIENCE: &'static str = "ursa:dataplane";
+    const LONGEST: Duration = YEAR;
+
+    fn check(&self) -> Result<(), TokenError> {
+        let bound = self.name.is_some() || !self.services.is_empty();
+        bound
+            .then_some(())
+            .ok_or_else(|| TokenError::Refused("a data-plane token needs a name or services".into()))
+    }
+}
+
+impl Kind for UserClaims {
+    const AUDIENCE: &'static str = "ursa:user";
+    const LONGEST: Duration = TEN_YEARS;
+
+    fn check(&self) -> Result<(), TokenError> {
+        (!self.name.is_empty())
+            .then_some(())
+            .ok_or_else(|| TokenError::Refused("a user token needs a name".into()))
+    }
+}
+
+impl Kind for ZoneClaims {
+    const AUDIENCE: &'static str = "ursa:zone";
+    const LONGEST: Duration = TEN_YEARS;
+
+    fn check(&self) -> Result<(), TokenError> {
+        (!self.zone.is_empty())
+            .then_some(())
+            .ok_or_else(|| TokenError::Refused("a zone token needs a zone".into()))
+    }
+}
+
+/// Issues and verifies tokens with one key.
+pub struct Tokens {
+    private_pem: String,
+    public_pem: String,
+    encoding: EncodingKey,
+    decoding: DecodingKey,
+}
+
+impl std::fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tokens")
+    }
+}
+
+impl Tokens {
+    /// With a new key.
+    pub fn generate() -> Result<Self, TokenError> {
+        Self::of(&KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(key_error)?)
+    }
+
+    /// With a stored key (PKCS#8, PEM).
+    pub fn from_private_pem(pem: &str) -> Result<Self, TokenError> {
+        Self::of(&KeyPair::from_pem(pem).map_err(key_error)?)
+    }
+
+    fn of(key: &KeyPair) -> Result<Self, TokenError> {
+        let (private_pem, public_pem) = (key.serialize_pem(), key.public_key_pem());
+        Ok(Self {
+            encoding: EncodingKey::from_ec_pem(private_pem.as_bytes()).map_err(key_error)?,
+            decoding: DecodingKey::from_ec_pem(public_pem.as_bytes()).map_err(key_error)?,
+            private_pem,
+            public_pem,
+        })
+    }
+
+    /// The key as it is stored: a secret.
+    pub fn private_pem(&self) -> &str {
+        &self.private_pem
+    }
+
+    /// What others need to verify.
+    pub fn public_pem(&self) -> &str {
+        &self.public_pem
+    }
+
+    /// Issues a token for agents.
+    pub fn issue_dataplane(
+        &self,
+        claims: &DataplaneClaims,
+        ttl: Duration,
+        now: Timestamp,
+    ) -> Result<Issued, TokenError> {
+        self.issue(claims, ttl, now)
+    }
+
+    /// Issues a token for a user of the REST API.
+    pub fn issue_user(
+        &self,
+        claims: &UserClaims,
+        ttl: Duration,
+        now: Timestamp,
+    ) -> Result<Issued, TokenError> {
+        self.issue(claims, ttl, now)
+    }
+
+    /// Issues a token for a zone control plane.
+    pub fn issue_zone(
+        &self,
+        claims: &ZoneClaims,
+        ttl: Duration,
+        now: Timestamp,
+    ) -> Result<Issued, TokenError> {
+        self.issue(claims, ttl, now)
+    }
+
+    /// Verifies a token of an agent.
+    pub fn verify_dataplane(&self, token: &str, now: Timestamp) -> Result<DataplaneClaims, TokenError> {
+        self.verify(token, now)
+    }
+
+    /// Verifies a token of a user.
+    pub fn verify_user(&self, token: &str, now: Timestamp) -> Result<UserClaims, TokenError> {
+        self.verify(token, now)
+    }
+
+    /// Verifies a token of a zone.
+    pub fn verify_zone(&self, token: &str, now: Timestamp) -> Result<ZoneClaims, TokenError> {
+        self.verify(token, now)
+    }
+
+    fn issue<C: Kind + Clone>(
+        &self,
+        claims: &C,
+        ttl: Duration,
+        now: Timestamp,
+    ) -> Result<Issued, TokenError> {
+        claims.check()?;
+        if ttl < Duration::from_secs(1) || ttl > C::LONGEST {
+            let days = C::LONGEST.as_secs() / DAY;
+            return Err(TokenError::Refused(format!("the validity must be between 1s and {days} days")));
+        }
+        let expires_at = now.checked_add(ttl).map_err(|e| TokenError::Refused(e.to_string()))?;
+        let envelope = Envelope {
+            aud: C::AUDIENCE.to_owned(),
+            iat: now.as_second(),
+            nbf: now.as_second(),
+            exp: expires_at.as_second(),
+            ursa: claims.clone(),
+        };
+        let token = jsonwebtoken::encode(&Header::new(Algorithm::ES256), &envelope, &self.encoding)
+            .map_err(key_error)?;
+        Ok(Issued { token, expires_at })
+    }
+
+    fn verify<C: Kind>(&self, token: &str, now: Timestamp) -> Result<C, TokenError> {
+        if token.is_empty() {
+            return Err(TokenError::Empty);
+        }
+        let mut validation = Validation::new(Algorithm::ES256);
+        // The library reads the clock itself; here the time is passed in.
+        validation.validate_exp = false;
+        validation.validate_nbf = false;
+        validation.validate_aud = false;
+        validation.set_required_spec_claims(&["exp", "aud"]);
+        let data = jsonwebtoken::decode::<Envelope<serde_json::Value>>(token, &self.decoding, &validation);
+        let envelope = data.map_err(|error| match error.kind() {
+            ErrorKind::InvalidSignature => TokenError::Foreign,
+            _ => TokenError::Malformed,
+        })?;
+        let Envelope { aud, iat: _, nbf, exp, ursa } = envelope.claims;
+        if aud != C::AUDIENCE {
+            return Err(TokenError::Audience(C::AUDIENCE));
+        }
+        if exp <= now.as_second() {
+            return Err(TokenError::Expired);
+        }
+        if nbf > now.as_second() + LEEWAY_SECONDS {
+            return Err(TokenError::NotYet);
+        }
+        serde_json::from_value(ursa).map_err(|_| TokenError::Malformed)
+    }
+}
+
+fn key_error(error: impl std::fmt::Display) -> TokenError {
+    TokenError::Key(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_hours(1);
+
+    fn now() -> Timestamp {
+        Timestamp::from_second(1_800_000_000).unwrap()
+    }
+
+    fn claims() -> DataplaneClaims {
+        DataplaneClaims {
+            mesh: "default".into(),
+            zone: None,
+            name: Some("web-1".into()),
+            services: vec!["web".into()],
+        }
+    }
+
+    #[test]
+    fn a_token_says_what_it_was_issued_for() {
+        let tokens = Tokens::generate().unwrap();
+        let again = Tokens::from_private_pem(tokens.private_pem()).unwrap();
+        let issued = tokens.issue_dataplane(&claims(), HOUR, now()).unwrap();
+        assert_eq!(again.verify_dataplane(&issued.token, now()), Ok(claims()));
+        assert_eq!(again.verify_dataplane(&issued.token, issued.expires_at), Err(TokenError::Expired));
+        let early = now() - jiff::SignedDuration::from_secs(120);
+        assert_eq!(again.verify_dataplane(&issued.token, early), Err(TokenError::NotYet));
+    }
+
+    #[test]
+    fn no_token_is_taken_for_another() {
+        let tokens = Tokens::generate().unwrap();
+        let dataplane = tokens.issue_dataplane(&claims(), HOUR, now()).unwrap().token;
+        let user = UserClaims { name: "admin".into(), groups: vec!["admin".into()] };
+        let user = tokens.issue_user(&user, HOUR, now()).unwrap().token;
+        let zone = tokens.issue_zone(&ZoneClaims { zone: "east".into() }, HOUR, now()).unwrap().token;
+        assert!(matches!(tokens.verify_user(&dataplane, now()), Err(TokenError::Audience(_))));
+        assert!(matches!(tokens.verify_dataplane(&user, now()), Err(TokenError::Audience(_))));
+        assert!(matches!(tokens.verify_dataplane(&zone, now()), Err(TokenError::Audience(_))));
+        assert!(matches!(tokens.verify_zone(&user, now()), Err(TokenError::Audience(_))));
+        assert_eq!(Tokens::generate().unwrap().verify_user(&user, now()), Err(TokenError::Foreign));
+    }
+
+    #[test]
+    fn what_is_no_token_is_refused() {
+        let tokens = Tokens::generate().unwrap();
+        assert_eq!(tokens.verify_user("", now()), Err(TokenError::Empty));
+        assert_eq!(tokens.verify_user("a.b.c", now()), Err(TokenError::Malformed));
+        let token = tokens.issue_dataplane(&claims(), HOUR, now()).unwrap().token;
+        let (_, rest) = token.split_once('.').unwrap();
+        // {"alg":"none"}
+        assert_eq!(
+            tokens.verify_dataplane(&format!("eyJhbGciOiJub25lIn0.{rest}"), now()),
+            Err(TokenError::Malformed)
+        );
+    }
+
+    #[test]
+    fn a_token_without_bounds_is_not_issued() {
+        let tokens = Tokens::generate().unwrap();
+        let unbound = DataplaneClaims { name: None, services: Vec::new(), ..claims() };
+        assert!(matches!(tokens.issue_dataplane(&unbound, HOUR, now()), Err(TokenError::Refused(_))));
+        assert!(matches!(
+            tokens.issue_dataplane(&claims(), Duration::ZERO, now()),
+            Err(TokenError::Refused(_))
+        ));
+        assert!(matches!(tokens.issue_dataplane(&claims(), YEAR * 2, now()), Err(TokenError::Refused(_))));
+    }
+
+    #[test]
+    fn a_dataplane_is_admitted_only_within_the_claims() {
+        let zoned = DataplaneClaims { zone: Some("east".into()), ..claims() };
+        assert!(zoned.admits("default", "web-1", &["web"], "east").is_ok());
+        for (mesh, name, services, zone) in [
+            ("other", "web-1", ["web"], "east"),
+            ("default", "web-2", ["web"], "east"),
+            ("default", "web-1", ["db"], "east"),
+            ("default", "web-1", ["web"], "west"),
+        ] {
+            assert!(zoned.admits(mesh, name, &services, zone).is_err(), "{mesh} {name} {services:?} {zone}");
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! What is known of the running proxies: connected, what they have acknowledged, what they refused.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use jiff::Timestamp;
+use ursa_envoy::ResourceKey;
+use ursa_model::ProxyId;
+
+/// A resource that a proxy refused; the version before it stays in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// The version that was refused.
+    pub version: String,
+    /// Envoy's words.
+    pub message: String,
+}
+
+/// What is known of one proxy.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ProxyInsight {
+    /// Whether its agent is connected now.
+    pub connected: bool,
+    /// When its agent connected last.
+    pub connected_at: Option<Timestamp>,
+    /// When its agent was lost last.
+    pub disconnected_at: Option<Timestamp>,
+    /// Version of the agent.
+    pub agent_version: String,
+    /// Version of Envoy.
+    pub envoy_version: String,
+    /// The number of the newest snapshot that it has acknowledged whole.
+    pub acknowledged: u64,
+    /// Responses sent so far.
+    pub responses: u64,
+    /// What it refused and has not since replaced.
+    pub rejections: BTreeMap<ResourceKey, Rejection>,
+    /// End of life of the last certificate that was signed for it.
+    pub certificate_expires: Option<Timestamp>,
+}
+
+/// Insights by proxy; cheap to clone, all clones are one.
+#[derive(Clone, Debug, Default)]
+pub struct Insights(Arc<RwLock<HashMap<ProxyId, ProxyInsight>>>);
+
+impl Insights {
+    /// Of one proxy.
+    pub fn get(&self, proxy: &ProxyId) -> Option<ProxyInsight> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(proxy).cloned()
+    }
+
+    /// Changes what is known of one proxy.
+    pub fn update(&self, proxy: &ProxyId, change: impl FnOnce(&mut ProxyInsight)) {
+        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        change(all.entry(proxy.clone()).or_default());
+    }
+
+    /// Forgets a proxy whose dataplane is gone.
+    pub(crate) fn remove(&self, proxy: &ProxyId) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(proxy);
+    }
+}

@@ -1,0 +1,98 @@
+//! What the control plane knows, and what each proxy is to get. One task writes; streams read through watch channels.
+//!
+//! ```text
+//! store changes ─┐
+//! agents' events ─┴▶ writer ─▶ MeshView ─▶ ProxyModel ─▶ resources ─▶ watch::Receiver<Snapshot> of each proxy
+//! ```
+//!
+//! Invariant: a proxy whose resources did not change is not told anything.
+
+mod authority;
+mod insight;
+mod mesh;
+mod presence;
+mod snapshot;
+mod writer;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use ursa_model::ProxyId;
+use ursa_store::Store;
+
+pub use authority::{Authority, AuthorityError};
+pub use insight::{Insights, ProxyInsight, Rejection};
+pub use snapshot::{IdentityGrant, Snapshot};
+
+use writer::{Event, Writer};
+
+/// A proxy's latest snapshot; `None` until its dataplane is known.
+pub type SnapshotReceiver = watch::Receiver<Option<Arc<Snapshot>>>;
+
+/// Access to the index; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Index {
+    events: mpsc::UnboundedSender<Event>,
+    insights: Insights,
+}
+
+impl Index {
+    /// Starts the writer over a store. It ends when the last `Index` is dropped.
+    pub fn start(store: Store, authority: Arc<Authority>) -> Self {
+        let (events, receiver) = mpsc::unbounded_channel();
+        let insights = Insights::default();
+        tokio::spawn(Writer::new(store, authority, receiver, insights.clone()).run());
+        Self { events, insights }
+    }
+
+    /// What is known of the running proxies.
+    pub fn insights(&self) -> &Insights {
+        &self.insights
+    }
+
+    /// Says that a proxy's agent is here, as long as the returned value lives.
+    pub fn connect(&self, proxy: &ProxyId) -> Connection {
+        self.send(Event::Connected(proxy.clone()));
+        Connection { index: self.clone(), proxy: proxy.clone() }
+    }
+
+    /// The stream of a proxy's snapshots.
+    pub async fn subscribe(&self, proxy: &ProxyId) -> Option<SnapshotReceiver> {
+        let (reply, receiver) = oneshot::channel();
+        self.send(Event::Subscribe { proxy: proxy.clone(), reply });
+        receiver.await.ok()
+    }
+
+    fn send(&self, event: Event) {
+        // The writer ends only after every sender is gone, or by a panic that has been logged.
+        let _ = self.events.send(event);
+    }
+}
+
+/// The presence of a proxy's agent. When it is dropped, the agent is taken to be lost, not to be gone.
+#[derive(Debug)]
+pub struct Connection {
+    index: Index,
+    proxy: ProxyId,
+}
+
+impl Connection {
+    /// Which inbound ports the application does not serve at the moment.
+    pub fn unready(&self, ports: BTreeSet<u16>) {
+        self.index.send(Event::Unready { proxy: self.proxy.clone(), ports });
+    }
+
+    /// Takes the proxy's endpoints out; returns when every snapshot is without them.
+    pub async fn drain(&self) {
+        let (done, receiver) = oneshot::channel();
+        self.index.send(Event::Draining { proxy: self.proxy.clone(), done });
+        let _ = receiver.await;
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.index.send(Event::Disconnected(self.proxy.clone()));
+    }
+}

@@ -1,0 +1,100 @@
+//! Whether a proxy's agent is here, and what that means for its endpoints. Pure: the time is passed in.
+//!
+//! An agent that says that it drains loses its endpoints at once. One that is merely not heard of keeps them, as
+//! second choice after a while: the control plane's sight is no proof that the workload is gone.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use ursa_model::EndpointState;
+
+/// How long an agent may be away before its endpoints are second choice.
+pub(crate) const LOST_AFTER: Duration = Duration::from_secs(5);
+/// The same after the control plane's start, while all agents come back.
+pub(crate) const LOST_AFTER_START: Duration = Duration::from_secs(30);
+
+#[derive(Clone, Debug)]
+pub(crate) struct Presence {
+    sessions: u32,
+    degrade_at: Option<Instant>,
+    degraded: bool,
+    pub(crate) draining: bool,
+    pub(crate) unready: BTreeSet<u16>,
+}
+
+impl Presence {
+    /// Of a proxy whose agent has not been heard of yet.
+    pub(crate) fn unseen(now: Instant) -> Self {
+        Self {
+            sessions: 0,
+            degrade_at: Some(now + LOST_AFTER_START),
+            degraded: false,
+            draining: false,
+            unready: BTreeSet::new(),
+        }
+    }
+
+    pub(crate) fn connected(&mut self) {
+        self.sessions += 1;
+        self.degrade_at = None;
+        self.degraded = false;
+        self.draining = false;
+    }
+
+    pub(crate) fn disconnected(&mut self, now: Instant) {
+        self.sessions = self.sessions.saturating_sub(1);
+        if self.sessions == 0 {
+            self.degrade_at = Some(now + LOST_AFTER);
+        }
+    }
+
+    /// When [`Self::expire`] will next change something.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.degrade_at
+    }
+
+    /// Whether the time that has passed changed anything.
+    pub(crate) fn expire(&mut self, now: Instant) -> bool {
+        let due = self.degrade_at.is_some_and(|at| at <= now);
+        if due {
+            self.degrade_at = None;
+            self.degraded = true;
+        }
+        due
+    }
+
+    pub(crate) fn state(&self) -> EndpointState {
+        if self.degraded { EndpointState::Degraded } else { EndpointState::Healthy }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_agent_becomes_second_choice_after_a_while_and_first_again_when_it_is_back() {
+        let start = Instant::now();
+        let mut presence = Presence::unseen(start);
+        presence.connected();
+        assert_eq!(presence.deadline(), None);
+        presence.disconnected(start);
+        assert!(!presence.expire(start + LOST_AFTER / 2));
+        assert_eq!(presence.state(), EndpointState::Healthy);
+        assert!(presence.expire(start + LOST_AFTER));
+        assert_eq!(presence.state(), EndpointState::Degraded);
+        presence.connected();
+        assert_eq!(presence.state(), EndpointState::Healthy);
+    }
+
+    #[test]
+    fn a_second_stream_of_the_same_agent_keeps_it_present() {
+        let start = Instant::now();
+        let mut presence = Presence::unseen(start);
+        presence.connected();
+        presence.connected();
+        presence.disconnected(start);
+        assert_eq!(presence.deadline(), None);
+    }
+}

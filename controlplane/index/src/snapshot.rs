@@ -1,0 +1,31 @@
+//! What one proxy is to get.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ursa_envoy::ResourceSet;
+use ursa_model::SpiffeId;
+
+/// What one proxy is to get, at one point of the index's history.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The index's number when it changed last; grows.
+    pub sequence: u64,
+    /// Every resource.
+    pub resources: Arc<ResourceSet>,
+    /// The certificate that the agent is to have; `None` while mutual TLS is off.
+    pub identity: Option<IdentityGrant>,
+}
+
+/// The certificate that an agent is to have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentityGrant {
+    /// The identity in it.
+    pub spiffe_id: SpiffeId,
+    /// The CA backend of the mesh that signs.
+    pub backend: String,
+    /// Names the signing root.
+    pub signer: String,
+    /// How long it lives.
+    pub lifetime: Duration,
+}

@@ -1,0 +1,157 @@
+//! The index's one writer.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use ursa_crds::{Kind, Object, ObjectKey};
+use ursa_envoy::Interner;
+use ursa_model::ProxyId;
+use ursa_store::Store;
+
+use crate::SnapshotReceiver;
+use crate::authority::Authority;
+use crate::insight::Insights;
+use crate::mesh::MeshState;
+
+/// What agents' streams tell the index.
+#[derive(Debug)]
+pub(crate) enum Event {
+    Connected(ProxyId),
+    Disconnected(ProxyId),
+    Unready { proxy: ProxyId, ports: BTreeSet<u16> },
+    Draining { proxy: ProxyId, done: oneshot::Sender<()> },
+    Subscribe { proxy: ProxyId, reply: oneshot::Sender<SnapshotReceiver> },
+}
+
+/// How soon a mesh is worked out again after its authority failed.
+const RETRY: Duration = Duration::from_secs(1);
+
+pub(crate) struct Writer {
+    store: Store,
+    authority: Arc<Authority>,
+    events: mpsc::UnboundedReceiver<Event>,
+    insights: Insights,
+    meshes: BTreeMap<String, MeshState>,
+    interner: Interner,
+    sequence: u64,
+    /// Told once the snapshots that follow from the events so far are published.
+    drained: Vec<oneshot::Sender<()>>,
+    retry_at: Option<Instant>,
+}
+
+impl Writer {
+    pub(crate) fn new(
+        store: Store,
+        authority: Arc<Authority>,
+        events: mpsc::UnboundedReceiver<Event>,
+        insights: Insights,
+    ) -> Self {
+        Self {
+            store,
+            authority,
+            events,
+            insights,
+            meshes: BTreeMap::new(),
+            interner: Interner::default(),
+            sequence: 0,
+            drained: Vec::new(),
+            retry_at: None,
+        }
+    }
+
+    pub(crate) async fn run(mut self) {
+        let (objects, mut changes) = self.store.watch();
+        for object in objects {
+            self.change(&object.key(), Some(object.clone()));
+        }
+        loop {
+            self.publish().await;
+            let deadline = self.deadline();
+            tokio::select! {
+                changes = changes.next() => {
+                    let Some(changes) = changes else { return };
+                    for change in changes {
+                        self.change(&change.key, change.object);
+                    }
+                }
+                event = self.events.recv() => {
+                    let Some(event) = event else { return };
+                    self.event(event);
+                }
+                () = sleep_until(deadline) => self.expire(),
+            }
+            // What has come in the meantime is worked out together with it.
+            while let Ok(event) = self.events.try_recv() {
+                self.event(event);
+            }
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.meshes.values().filter_map(MeshState::deadline).chain(self.retry_at).min()
+    }
+
+    fn change(&mut self, key: &ObjectKey, object: Option<Arc<Object>>) {
+        let mesh = if key.kind == Kind::Mesh { &key.name } else { &key.mesh };
+        if key.kind == Kind::Dataplane && object.is_none() {
+            self.insights.remove(&ProxyId::new(&key.mesh, &key.name));
+        }
+        self.meshes.entry(mesh.clone()).or_default().apply(key, object, Instant::now());
+    }
+
+    fn event(&mut self, event: Event) {
+        let now = Instant::now();
+        match event {
+            Event::Connected(proxy) => self.mesh(&proxy).connected(&proxy.name, now),
+            Event::Disconnected(proxy) => {
+                self.mesh(&proxy).change_presence(&proxy.name, |p| p.disconnected(now));
+            }
+            Event::Unready { proxy, ports } => {
+                self.mesh(&proxy).change_presence(&proxy.name, |p| p.unready = ports);
+            }
+            Event::Draining { proxy, done } => {
+                self.mesh(&proxy).change_presence(&proxy.name, |p| p.draining = true);
+                self.drained.push(done);
+            }
+            Event::Subscribe { proxy, reply } => {
+                let _ = reply.send(self.mesh(&proxy).subscribe(&proxy.name));
+            }
+        }
+    }
+
+    fn mesh(&mut self, proxy: &ProxyId) -> &mut MeshState {
+        self.meshes.entry(proxy.mesh.clone()).or_default()
+    }
+
+    fn expire(&mut self) {
+        let now = Instant::now();
+        self.retry_at = self.retry_at.filter(|at| *at > now);
+        for mesh in self.meshes.values_mut() {
+            mesh.expire(now);
+        }
+    }
+
+    async fn publish(&mut self) {
+        let Self { meshes, authority, interner, sequence, drained, retry_at, .. } = self;
+        for (name, mesh) in meshes.iter_mut().filter(|(_, mesh)| mesh.dirty) {
+            *sequence += 1;
+            if let Err(error) = mesh.rebuild(name, authority, interner, *sequence).await {
+                tracing::error!(mesh = name, %error, "proxies keep what they have; will try again");
+                *retry_at = Some(Instant::now() + RETRY);
+            }
+        }
+        for done in drained.drain(..) {
+            let _ = done.send(());
+        }
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

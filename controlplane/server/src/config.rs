@@ -1,0 +1,123 @@
+//! Configuration: flags, then environment, then file, then defaults.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use serde::Deserialize;
+use ursa_model::SpiffeId;
+
+/// What a control plane is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Mode {
+    /// One zone, no global.
+    #[default]
+    Standalone,
+}
+
+/// Flags of `ursa-cp run`. Each can also be given in the environment or, by its name in camelCase, in the file.
+#[derive(Clone, Debug, Default, Args, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct RunArgs {
+    /// A YAML file with these settings.
+    #[arg(long, env = "URSA_CP_CONFIG")]
+    #[serde(skip)]
+    config: Option<PathBuf>,
+    /// What this control plane is.
+    #[arg(long, env = "URSA_CP_MODE")]
+    mode: Option<Mode>,
+    /// The zone's name: a DNS label [default: default].
+    #[arg(long, env = "URSA_CP_ZONE")]
+    zone: Option<String>,
+    /// Where the store, keys and the admin token are kept [default: /var/lib/ursa-cp].
+    #[arg(long, env = "URSA_CP_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+    /// REST API over plain HTTP; a loopback address [default: 127.0.0.1:5681].
+    #[arg(long, env = "URSA_CP_API_HTTP")]
+    api_http: Option<SocketAddr>,
+    /// REST API over HTTPS [default: 0.0.0.0:5682].
+    #[arg(long, env = "URSA_CP_API_HTTPS")]
+    api_https: Option<SocketAddr>,
+    /// gRPC for agents, TLS [default: 0.0.0.0:5678].
+    #[arg(long, env = "URSA_CP_AGENT_ADDRESS")]
+    agent_address: Option<SocketAddr>,
+    /// Health and metrics [default: 0.0.0.0:5680].
+    #[arg(long, env = "URSA_CP_DIAGNOSTICS_ADDRESS")]
+    diagnostics_address: Option<SocketAddr>,
+    /// A further DNS name or IP address in the server's certificate; may be repeated.
+    #[arg(long = "tls-name", env = "URSA_CP_TLS_NAMES", value_delimiter = ',')]
+    #[serde(default)]
+    tls_names: Vec<String>,
+    /// What is logged: a level, or tracing directives [default: info].
+    #[arg(long, env = "URSA_CP_LOG")]
+    log: Option<String>,
+}
+
+/// The configuration in force.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) mode: Mode,
+    pub(crate) zone: String,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) api_http: SocketAddr,
+    pub(crate) api_https: SocketAddr,
+    pub(crate) agent_address: SocketAddr,
+    pub(crate) diagnostics_address: SocketAddr,
+    pub(crate) tls_names: Vec<String>,
+    pub(crate) log: String,
+}
+
+impl RunArgs {
+    pub(crate) fn resolve(&self) -> anyhow::Result<Config> {
+        let file = match &self.config {
+            None => Self::default(),
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .with_context(|| format!("cannot read {}", path.display()))?;
+                serde_saphyr::from_str(&text).with_context(|| format!("in {}", path.display()))?
+            }
+        };
+        let bind = |flag: Option<SocketAddr>, file: Option<SocketAddr>, default: &str| {
+            flag.or(file).map_or_else(|| default.parse().context("a default address"), Ok)
+        };
+        let config = Config {
+            mode: self.mode.or(file.mode).unwrap_or_default(),
+            zone: self.zone.clone().or(file.zone).unwrap_or_else(|| "default".into()),
+            data_dir: self.data_dir.clone().or(file.data_dir).unwrap_or_else(|| "/var/lib/ursa-cp".into()),
+            api_http: bind(self.api_http, file.api_http, "127.0.0.1:5681")?,
+            api_https: bind(self.api_https, file.api_https, "0.0.0.0:5682")?,
+            agent_address: bind(self.agent_address, file.agent_address, "0.0.0.0:5678")?,
+            diagnostics_address: bind(self.diagnostics_address, file.diagnostics_address, "0.0.0.0:5680")?,
+            tls_names: if self.tls_names.is_empty() { file.tls_names } else { self.tls_names.clone() },
+            log: self.log.clone().or(file.log).unwrap_or_else(|| "info".into()),
+        };
+        anyhow::ensure!(SpiffeId::is_label(&config.zone), "--zone {:?} is not a DNS label", config.zone);
+        anyhow::ensure!(
+            config.api_http.ip().is_loopback(),
+            "--api-http {}: plain HTTP is served on loopback addresses only; use --api-https",
+            config.api_http
+        );
+        Ok(config)
+    }
+}
+
+impl Config {
+    /// The names in the server's certificate: what was given, the addresses that are bound, and loopback.
+    pub(crate) fn server_names(&self) -> Vec<String> {
+        let mut names = self.tls_names.clone();
+        for address in [self.api_https, self.agent_address] {
+            if !address.ip().is_unspecified() {
+                names.push(address.ip().to_string());
+            }
+        }
+        names.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
+        if let Ok(host) = std::fs::read_to_string("/proc/sys/kernel/hostname") {
+            names.push(host.trim().to_owned());
+        }
+        names.sort();
+        names.dedup();
+        names
+    }
+}

@@ -1,0 +1,37 @@
+//! `ursa-cp`: the control plane.
+
+mod config;
+mod diagnostics;
+mod files;
+mod run;
+
+use clap::{Parser, Subcommand};
+
+use config::RunArgs;
+
+/// The control plane of the service mesh Ursa.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the control plane until SIGTERM or SIGINT.
+    Run(Box<RunArgs>),
+}
+
+fn main() -> anyhow::Result<()> {
+    rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .expect("nothing installed a provider before");
+    let Cli { command: Command::Run(args) } = Cli::parse();
+    let config = args.resolve()?;
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::try_new(&config.log)?)
+        .with_writer(std::io::stderr)
+        .init();
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run::run(config))
+}

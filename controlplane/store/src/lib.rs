@@ -1,0 +1,175 @@
+//! The embedded store: every object in memory for reads, and durable in one file.
+//!
+//! One thread writes. Writes that wait at the same time share a transaction, because making a transaction durable is
+//! what costs. Invariant: what a reader or a watcher sees is durable already; a write that changes nothing is no write.
+
+mod batch;
+mod disk;
+mod error;
+mod record;
+mod state;
+mod watch;
+mod writer;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread::{self, JoinHandle};
+
+use tokio::sync::oneshot;
+use ursa_crds::{Kind, Object, ObjectKey};
+use uuid::Uuid;
+
+pub use error::{OpenError, StoreError};
+pub use watch::{Change, Watch};
+
+use disk::{Contents, Disk};
+use state::State;
+use writer::{Reply, Request};
+
+/// What a write did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// There was none under the key.
+    Created,
+    /// It replaced another state.
+    Updated,
+    /// It said what was there already; nothing was written.
+    Unchanged,
+}
+
+/// The result of [`Store::put`].
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// As it is stored now.
+    pub object: Arc<Object>,
+    /// What the write did.
+    pub outcome: Outcome,
+}
+
+/// The store; cheap to clone, all clones are one. It is closed when the last is dropped.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    state: Arc<RwLock<State>>,
+    epoch: String,
+    writer: Option<(Sender<Request>, JoinHandle<()>)>,
+}
+
+impl fmt::Debug for Store {
+    /// Without what it holds: private values never reach a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("epoch", &self.0.epoch).field("revision", &self.revision()).finish()
+    }
+}
+
+impl Drop for Inner {
+    /// The file is free when the last handle is gone.
+    fn drop(&mut self) {
+        if let Some((requests, writer)) = self.writer.take() {
+            drop(requests);
+            // An answer can end the task that held the last handle, on the writer's own thread.
+            if writer.thread().id() != thread::current().id() {
+                let _ = writer.join();
+            }
+        }
+    }
+}
+
+impl Store {
+    /// In memory only, for tests.
+    pub fn memory() -> Self {
+        Self::start(Contents { epoch: Uuid::new_v4().to_string(), ..Contents::default() }, None)
+    }
+
+    /// In this file, which is made if it is not there (mode 0600). Reads it whole, and checks all of it.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        let (disk, contents) = Disk::open(path)?;
+        Ok(Self::start(contents, Some(disk)))
+    }
+
+    fn start(contents: Contents, disk: Option<Disk>) -> Self {
+        let Contents { epoch, revision, objects, private } = contents;
+        let state = Arc::new(RwLock::new(State { objects, private, revision, ..State::default() }));
+        let writer = Some(writer::start(state.clone(), disk));
+        Self(Arc::new(Inner { state, epoch, writer }))
+    }
+
+    fn read<T>(&self, get: impl FnOnce(&State) -> T) -> T {
+        get(&self.0.state.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The object of this key.
+    pub fn get(&self, key: &ObjectKey) -> Option<Arc<Object>> {
+        self.read(|state| state.objects.get(key).cloned())
+    }
+
+    /// All objects of a kind, ordered by key.
+    pub fn list(&self, kind: Kind) -> Vec<Arc<Object>> {
+        self.read(|state| state.of(kind, None).cloned().collect())
+    }
+
+    /// All objects of a kind in a mesh, ordered by key.
+    pub fn list_in_mesh(&self, kind: Kind, mesh: &str) -> Vec<Arc<Object>> {
+        self.read(|state| state.of(kind, Some(mesh)).cloned().collect())
+    }
+
+    /// Counts changes since the store was made.
+    pub fn revision(&self) -> u64 {
+        self.read(|state| state.revision)
+    }
+
+    /// A random name that the store got when it was made; a store restored from a backup has the same.
+    pub fn epoch(&self) -> &str {
+        &self.0.epoch
+    }
+
+    /// Stores an object, and sets what the server sets: uid, creation time, generation (raised when the specification
+    /// changes), resource version. With `expected`, only if that is the stored resource version; 0 stands for an object
+    /// that does not exist.
+    pub async fn put(&self, object: Object, expected: Option<u64>) -> Result<Written, StoreError> {
+        self.write(|reply| Request::Put { object: Box::new(object), expected, reply }).await
+    }
+
+    /// Deletes an object and returns its last state. With `expected`, only if that is the stored resource version.
+    pub async fn delete(&self, key: &ObjectKey, expected: Option<u64>) -> Result<Arc<Object>, StoreError> {
+        self.write(|reply| Request::Delete { key: key.clone(), expected, reply }).await
+    }
+
+    /// Every object now, and every change from now on.
+    pub fn watch(&self) -> (Vec<Arc<Object>>, Watch) {
+        let mut state = self.0.state.write().unwrap_or_else(PoisonError::into_inner);
+        let objects = state.objects.values().cloned().collect();
+        (objects, state.watchers.subscribe())
+    }
+
+    /// A value that no object shows: keys of authorities and signers.
+    pub fn private(&self, name: &str) -> Option<Vec<u8>> {
+        self.read(|state| state.private.get(name).cloned())
+    }
+
+    /// Stores a private value.
+    pub async fn private_put(&self, name: &str, value: Vec<u8>) -> Result<(), StoreError> {
+        self.private_write(name, value, true).await.map(drop)
+    }
+
+    /// Stores a private value unless there is one, and returns the one that is stored.
+    pub async fn private_get_or_insert(&self, name: &str, value: Vec<u8>) -> Result<Vec<u8>, StoreError> {
+        self.private_write(name, value, false).await
+    }
+
+    async fn private_write(&self, name: &str, value: Vec<u8>, replace: bool) -> Result<Vec<u8>, StoreError> {
+        self.write(|reply| Request::Private { name: name.to_owned(), value, replace, reply }).await
+    }
+
+    async fn write<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, StoreError> {
+        let (reply, receiver) = oneshot::channel();
+        if let Some((requests, _)) = &self.0.writer {
+            // A failed send drops the reply's sender, which is a closed store below.
+            let _ = requests.send(request(reply));
+        }
+        receiver.await.unwrap_or(Err(StoreError::Closed))
+    }
+}

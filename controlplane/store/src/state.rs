@@ -1,0 +1,36 @@
+//! What the store holds, in memory.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ursa_crds::{Kind, Object, ObjectKey};
+
+use crate::watch::Watchers;
+
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) objects: BTreeMap<ObjectKey, Arc<Object>>,
+    pub(crate) private: BTreeMap<String, Vec<u8>>,
+    pub(crate) revision: u64,
+    pub(crate) watchers: Watchers,
+}
+
+impl State {
+    /// Objects of a kind, in one mesh or in all.
+    pub(crate) fn of<'a>(
+        &'a self,
+        kind: Kind,
+        mesh: Option<&'a str>,
+    ) -> impl Iterator<Item = &'a Arc<Object>> {
+        let first = ObjectKey {
+            kind,
+            mesh: mesh.unwrap_or_default().to_owned(),
+            namespace: String::new(),
+            name: String::new(),
+        };
+        self.objects
+            .range(first..)
+            .take_while(move |(key, _)| key.kind == kind && mesh.is_none_or(|mesh| key.mesh == mesh))
+            .map(|(_, object)| object)
+    }
+}

@@ -1,0 +1,125 @@
+//! Who calls: by data-plane token, or by a client certificate that the zone signed.
+
+use jiff::Timestamp;
+use tonic::metadata::MetadataMap;
+use tonic::{Extensions, Status};
+use ursa_crds::{DataplaneSpec, Kind, ObjectKey, Spec};
+use ursa_identity::{DataplaneClaims, verify_leaf};
+use ursa_model::{ProxyId, SpiffeId};
+
+use crate::Context;
+use crate::connection::PeerCertificates;
+
+/// What a caller has proved.
+#[derive(Clone, Debug)]
+pub(crate) enum Caller {
+    /// It holds a token with these claims.
+    Token(DataplaneClaims),
+    /// It holds the key of a certificate with this identity.
+    Certificate(SpiffeId),
+}
+
+impl Caller {
+    /// From a request; the token counts when there are both.
+    pub(crate) async fn of(
+        context: &Context,
+        metadata: &MetadataMap,
+        extensions: &Extensions,
+    ) -> Result<Self, Status> {
+        if let Some(header) = metadata.get("authorization") {
+            let token = header
+                .to_str()
+                .ok()
+                .and_then(|text| text.strip_prefix("Bearer "))
+                .ok_or_else(|| Status::unauthenticated("authorization must be `Bearer TOKEN`"))?;
+            match context.tokens.verify_dataplane(token, Timestamp::now()) {
+                Ok(claims) => return Ok(Self::Token(claims)),
+                // An agent whose token has expired goes on with its certificate.
+                Err(error) => {
+                    return Self::of_certificate(context, extensions)
+                        .await?
+                        .ok_or_else(|| Status::unauthenticated(error.to_string()));
+                }
+            }
+        }
+        Self::of_certificate(context, extensions)
+            .await?
+            .ok_or_else(|| Status::unauthenticated("a data-plane token is required"))
+    }
+
+    async fn of_certificate(context: &Context, extensions: &Extensions) -> Result<Option<Self>, Status> {
+        let Some(PeerCertificates(chain)) =
+            extensions.get::<PeerCertificates>().filter(|peer| !peer.0.is_empty())
+        else {
+            return Ok(None);
+        };
+        let refused =
+            |error: &dyn std::fmt::Display| Status::unauthenticated(format!("client certificate: {error}"));
+        let roots = context.authority.roots().await;
+        let id = verify_leaf(chain, &roots, Timestamp::now()).map_err(|error| refused(&error))?;
+        Ok(Some(Self::Certificate(id)))
+    }
+
+    /// Whether the caller may run this dataplane.
+    pub(crate) fn admits(
+        &self,
+        context: &Context,
+        proxy: &ProxyId,
+        spec: &DataplaneSpec,
+    ) -> Result<(), Status> {
+        let services: Vec<&str> = spec.networking.inbound.iter().map(ursa_crds::Inbound::service).collect();
+        match self {
+            Self::Token(claims) => claims
+                .admits(&proxy.mesh, &proxy.name, &services, &context.zone)
+                .map_err(|error| Status::permission_denied(error.to_string())),
+            Self::Certificate(id) => {
+                let primary = services.first().copied().unwrap_or_default();
+                let same =
+                    id.trust_domain.mesh == proxy.mesh && id.proxy == proxy.name && id.service == primary;
+                // More services than the certificate names need a token that says so.
+                (same && services.iter().all(|service| *service == primary)).then_some(()).ok_or_else(|| {
+                    Status::permission_denied(format!(
+                        "the client certificate is of {id}, not of dataplane {proxy}"
+                    ))
+                })
+            }
+        }
+    }
+
+    /// The dataplane that a node id names, if it is registered and the caller may run it.
+    pub(crate) fn registered(&self, context: &Context, node_id: &str) -> Result<ProxyId, Status> {
+        let proxy = ProxyId::parse(node_id)
+            .ok_or_else(|| Status::invalid_argument(format!("node id {node_id:?} is not MESH/NAME")))?;
+        let object = context.store.get(&ObjectKey::in_mesh(Kind::Dataplane, &proxy.mesh, &proxy.name));
+        let Some(object) = object else {
+            // Whether it exists is told only to who may run it.
+            return Err(if self.names(&proxy) {
+                Status::failed_precondition(format!("dataplane {proxy} is not registered"))
+            } else {
+                Status::permission_denied(format!("the credential is not for dataplane {proxy}"))
+            });
+        };
+        let Spec::Dataplane(spec) = &object.spec else {
+            return Err(Status::internal("a dataplane's key holds another kind"));
+        };
+        self.admits(context, &proxy, spec)?;
+        Ok(proxy)
+    }
+
+    fn names(&self, proxy: &ProxyId) -> bool {
+        match self {
+            Self::Token(claims) => {
+                claims.mesh == proxy.mesh && claims.name.as_ref().is_none_or(|n| *n == proxy.name)
+            }
+            Self::Certificate(id) => id.trust_domain.mesh == proxy.mesh && id.proxy == proxy.name,
+        }
+    }
+
+    /// The proxy that the credential names, for callers that do not say who they are.
+    pub(crate) fn proxy(&self) -> Option<ProxyId> {
+        match self {
+            Self::Token(claims) => claims.name.as_ref().map(|name| ProxyId::new(&claims.mesh, name)),
+            Self::Certificate(id) => Some(ProxyId::new(&id.trust_domain.mesh, &id.proxy)),
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Delta ADS: one task a stream, woken by the proxy's snapshots and by the agent's requests.
+
+use futures::StreamExt as _;
+use std::pin::Pin;
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+use ursa_envoy::wire::{
+    AggregatedDiscoveryService, DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest,
+    DiscoveryResponse,
+};
+use ursa_index::{Insights, Rejection, SnapshotReceiver};
+use ursa_model::ProxyId;
+
+use crate::Context;
+use crate::access::Caller;
+use crate::stream::{Answer, DeltaStream};
+
+/// Responses that wait for the network. More is never needed: each type has one on its way at most.
+const BUFFER: usize = 8;
+
+pub(crate) struct AdsService {
+    context: Context,
+}
+
+impl AdsService {
+    pub(crate) fn new(context: Context) -> Self {
+        Self { context }
+    }
+}
+
+type ResponseStream<T> = Pin<Box<dyn futures::Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl AggregatedDiscoveryService for AdsService {
+    type StreamAggregatedResourcesStream = ResponseStream<DiscoveryResponse>;
+    type DeltaAggregatedResourcesStream = ResponseStream<DeltaDiscoveryResponse>;
+
+    async fn stream_aggregated_resources(
+        &self,
+        _: Request<Streaming<DiscoveryRequest>>,
+    ) -> Result<Response<Self::StreamAggregatedResourcesStream>, Status> {
+        Err(Status::unimplemented("use DeltaAggregatedResources"))
+    }
+
+    async fn delta_aggregated_resources(
+        &self,
+        request: Request<Streaming<DeltaDiscoveryRequest>>,
+    ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
+        let caller = Caller::of(&self.context, request.metadata(), request.extensions()).await?;
+        let context = self.context.clone();
+        let requests = request.into_inner();
+        let (responses, receiver) = mpsc::channel(BUFFER);
+        tokio::spawn(async move {
+            if let Err(status) = serve(&context, &caller, requests, &responses).await {
+                let _ = responses.send(Err(status)).await;
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+}
+
+type Sender = mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>;
+
+async fn serve(
+    context: &Context,
+    caller: &Caller,
+    mut requests: Streaming<DeltaDiscoveryRequest>,
+    responses: &Sender,
+) -> Result<(), Status> {
+    let Some(first) = requests.message().await? else { return Ok(()) };
+    let node_id = first.node.as_ref().map(|node| node.id.clone()).unwrap_or_default();
+    let proxy = caller.registered(context, &node_id)?;
+    let snapshots = context.index.subscribe(&proxy).await;
+    let snapshots = snapshots.ok_or_else(|| Status::unavailable("the control plane is stopping"))?;
+    let mut stream = ProxyStream {
+        proxy,
+        insights: context.index.insights().clone(),
+        delta: DeltaStream::default(),
+        sequence: 0,
+    };
+    tracing::debug!(proxy = %stream.proxy, "delta stream opened");
+    stream.request(&first)?;
+    let result = stream.run(snapshots, requests, responses).await;
+    tracing::debug!(proxy = %stream.proxy, "delta stream closed");
+    result
+}
+
+struct ProxyStream {
+    proxy: ProxyId,
+    insights: Insights,
+    delta: DeltaStream,
+    sequence: u64,
+}
+
+impl ProxyStream {
+    async fn run(
+        &mut self,
+        mut snapshots: SnapshotReceiver,
+        mut requests: Streaming<DeltaDiscoveryRequest>,
+        responses: &Sender,
+    ) -> Result<(), Status> {
+        snapshots.mark_changed();
+        loop {
+            tokio::select! {
+                changed = snapshots.changed() => {
+                    if changed.is_err() {
+                        return Err(Status::unavailable("the control plane is stopping"));
+                    }
+                    if let Some(snapshot) = snapshots.borrow_and_update().as_ref() {
+                        self.sequence = snapshot.sequence;
+                        self.delta.aim(snapshot.resources.clone());
+                    }
+                }
+                request = requests.next() => match request {
+                    None => return Ok(()),
+                    Some(request) => self.request(&request?)?,
+                },
+            }
+            for response in self.delta.responses() {
+                self.insights.update(&self.proxy, |insight| insight.responses += 1);
+                if responses.send(Ok(response)).await.is_err() {
+                    return Ok(());
+                }
+            }
+            if self.delta.is_settled() {
+                self.insights.update(&self.proxy, |insight| insight.acknowledged = self.sequence);
+            }
+        }
+    }
+
+    fn request(&mut self, request: &DeltaDiscoveryRequest) -> Result<(), Status> {
+        if let Some(node) = &request.node
+            && !node.id.is_empty()
+            && node.id != self.proxy.to_string()
+        {
+            return Err(Status::permission_denied("the node id changed within the stream"));
+        }
+        let (_, answer) = self
+            .delta
+            .request(request)
+            .ok_or_else(|| Status::invalid_argument(format!("unknown type {:?}", request.type_url)))?;
+        if let Answer::Refused { resources, message } = answer {
+            tracing::warn!(proxy = %self.proxy, type_url = request.type_url, %message, "the proxy refused resources");
+            self.insights.update(&self.proxy, |insight| {
+                let rejection = |version| Rejection { version, message: message.clone() };
+                insight
+                    .rejections
+                    .extend(resources.into_iter().map(|(key, version)| (key, rejection(version))));
+            });
+        }
+        Ok(())
+    }
+}

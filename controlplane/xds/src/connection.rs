@@ -1,0 +1,62 @@
+//! A TLS connection that tells requests which certificates its peer holds the key of.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::server::TlsStream;
+use tonic::transport::server::Connected;
+
+/// The peer's certificates, leaf first; empty if it showed none. Not verified yet.
+#[derive(Clone, Debug)]
+pub(crate) struct PeerCertificates(pub(crate) Arc<[CertificateDer<'static>]>);
+
+#[derive(Debug)]
+pub(crate) struct Connection {
+    stream: TlsStream<TcpStream>,
+    peer: PeerCertificates,
+}
+
+impl Connection {
+    pub(crate) fn new(stream: TlsStream<TcpStream>) -> Self {
+        let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        let peer = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
+        Self { stream, peer: PeerCertificates(peer) }
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = PeerCertificates;
+
+    fn connect_info(&self) -> PeerCertificates {
+        self.peer.clone()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,41 @@
+//! The gRPC server for agents on port 5678: sessions, certificate signing and delta ADS, over TLS.
+//!
+//! Invariant: a caller reaches only what belongs to the proxy that it has proved to be.
+
+mod access;
+mod ads;
+mod connection;
+mod listener;
+mod session;
+mod stream;
+
+use std::sync::Arc;
+
+use ursa_envoy::wire::AggregatedDiscoveryServiceServer;
+use ursa_identity::Tokens;
+use ursa_index::{Authority, Index};
+use ursa_proto::agent::agent_server::AgentServer;
+use ursa_store::Store;
+
+pub use listener::serve;
+
+/// What the server works with.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// The zone's name.
+    pub zone: String,
+    /// Where dataplanes are registered.
+    pub store: Store,
+    /// Where snapshots come from.
+    pub index: Index,
+    /// Signs certificates.
+    pub authority: Arc<Authority>,
+    /// Verifies data-plane tokens.
+    pub tokens: Arc<Tokens>,
+}
+
+/// The gRPC services.
+pub fn routes(context: Context) -> tonic::service::Routes {
+    tonic::service::Routes::new(AgentServer::new(session::AgentService::new(context.clone())))
+        .add_service(AggregatedDiscoveryServiceServer::new(ads::AdsService::new(context)))
+}

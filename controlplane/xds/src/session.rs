@@ -1,0 +1,245 @@
+//! Agents' sessions: registration of the dataplane, readiness, draining, and the signing of certificates.
+
+use std::collections::BTreeSet;
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+use ursa_crds::{DecodeError, Kind, Object, ObjectKey, Spec};
+use ursa_index::{Connection, IdentityGrant, SnapshotReceiver};
+use ursa_model::ProxyId;
+use ursa_proto::agent::agent_server::Agent;
+use ursa_proto::agent::{
+    FromAgent, Hello, Identity, SignCertificateRequest, SignCertificateResponse, ToAgent, Welcome,
+    from_agent, to_agent,
+};
+
+use crate::Context;
+use crate::access::Caller;
+
+/// How long an agent may take to say who it is.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a certificate waits for the snapshot that grants it.
+const GRANT_TIMEOUT: Duration = Duration::from_secs(5);
+
+pub(crate) struct AgentService {
+    context: Context,
+}
+
+impl AgentService {
+    pub(crate) fn new(context: Context) -> Self {
+        Self { context }
+    }
+}
+
+type Sender = mpsc::Sender<Result<ToAgent, Status>>;
+
+#[tonic::async_trait]
+impl Agent for AgentService {
+    type SessionStream = Pin<Box<dyn futures::Stream<Item = Result<ToAgent, Status>> + Send>>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<FromAgent>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let caller = Caller::of(&self.context, request.metadata(), request.extensions()).await?;
+        let context = self.context.clone();
+        let messages = request.into_inner();
+        let (sender, receiver) = mpsc::channel(4);
+        tokio::spawn(async move {
+            if let Err(status) = serve(&context, &caller, messages, &sender).await {
+                let _ = sender.send(Err(status)).await;
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn sign_certificate(
+        &self,
+        request: Request<SignCertificateRequest>,
+    ) -> Result<Response<SignCertificateResponse>, Status> {
+        let caller = Caller::of(&self.context, request.metadata(), request.extensions()).await?;
+        let SignCertificateRequest { csr, node_id } = request.into_inner();
+        let node_id = match caller.proxy() {
+            _ if !node_id.is_empty() => node_id,
+            Some(proxy) => proxy.to_string(),
+            None => {
+                return Err(Status::invalid_argument(
+                    "node_id: the token names no dataplane, so the request must",
+                ));
+            }
+        };
+        let proxy = caller.registered(&self.context, &node_id)?;
+        let grant = self.grant(&proxy).await?;
+        let authority = self.context.authority.ensure(&proxy.mesh, &grant.backend).await;
+        let authority = authority.map_err(|error| Status::unavailable(error.to_string()))?;
+        let now = Timestamp::now();
+        let chain = authority
+            .sign(&csr, &grant.spiffe_id, grant.lifetime, now)
+            .map_err(|error| Status::invalid_argument(format!("csr: {error}")))?;
+        self.context.index.insights().update(&proxy, |insight| {
+            insight.certificate_expires = now.checked_add(grant.lifetime).ok();
+        });
+        tracing::debug!(%proxy, spiffe_id = %grant.spiffe_id, "signed a certificate");
+        Ok(Response::new(SignCertificateResponse { chain, signer: authority.signer().to_owned() }))
+    }
+}
+
+impl AgentService {
+    /// What certificate the proxy is to have.
+    async fn grant(&self, proxy: &ProxyId) -> Result<IdentityGrant, Status> {
+        let snapshots = self.context.index.subscribe(proxy).await;
+        let mut snapshots = snapshots.ok_or_else(|| Status::unavailable("the control plane is stopping"))?;
+        let grant = snapshots.wait_for(|snapshot| snapshot.as_ref().is_some_and(|s| s.identity.is_some()));
+        match tokio::time::timeout(GRANT_TIMEOUT, grant).await {
+            Ok(Ok(snapshot)) => snapshot
+                .as_ref()
+                .and_then(|snapshot| snapshot.identity.clone())
+                .ok_or_else(|| Status::internal("a granted identity vanished while it was read")),
+            _ => Err(Status::failed_precondition(format!("mutual TLS is off in mesh {}", proxy.mesh))),
+        }
+    }
+}
+
+async fn serve(
+    context: &Context,
+    caller: &Caller,
+    mut messages: Streaming<FromAgent>,
+    sender: &Sender,
+) -> Result<(), Status> {
+    let hello = match tokio::time::timeout(HELLO_TIMEOUT, messages.message()).await {
+        Ok(Ok(Some(FromAgent { message: Some(from_agent::Message::Hello(hello)) }))) => hello,
+        Ok(Ok(None)) => return Ok(()),
+        Ok(Err(status)) => return Err(status),
+        _ => return Err(Status::invalid_argument("the first message must be Hello")),
+    };
+    let proxy = register(context, caller, &hello).await?;
+    let connection = context.index.connect(&proxy);
+    context.index.insights().update(&proxy, |insight| {
+        insight.connected = true;
+        insight.connected_at = Some(Timestamp::now());
+        insight.agent_version.clone_from(&hello.agent_version);
+        insight.envoy_version.clone_from(&hello.envoy_version);
+    });
+    tracing::info!(%proxy, agent = hello.agent_version, envoy = hello.envoy_version, "agent connected");
+    let welcome = Welcome { node_id: proxy.to_string(), zone: context.zone.clone() };
+    let _ = send(sender, to_agent::Message::Welcome(welcome)).await;
+    let snapshots = context.index.subscribe(&proxy).await;
+    let snapshots = snapshots.ok_or_else(|| Status::unavailable("the control plane is stopping"))?;
+    let result = converse(context, &proxy, &connection, messages, snapshots, sender).await;
+    context.index.insights().update(&proxy, |insight| {
+        insight.connected = false;
+        insight.disconnected_at = Some(Timestamp::now());
+    });
+    tracing::info!(%proxy, "agent disconnected");
+    result
+}
+
+/// Stores the dataplane that the agent runs, if the caller may run it.
+async fn register(context: &Context, caller: &Caller, hello: &Hello) -> Result<ProxyId, Status> {
+    let object = ursa_crds::decode(&hello.resource).map_err(|error| match error {
+        DecodeError::Unreadable(_) => Status::invalid_argument(format!("the dataplane {error}")),
+        DecodeError::Invalid(problem) => {
+            Status::invalid_argument(format!("the dataplane is invalid: {problem}"))
+        }
+    })?;
+    let Spec::Dataplane(spec) = &object.spec else {
+        return Err(Status::invalid_argument(format!("expected a Dataplane, got a {}", object.kind())));
+    };
+    let problems = ursa_policy::validate(&object);
+    if !problems.is_empty() {
+        let texts: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        return Err(Status::invalid_argument(format!("the dataplane is invalid: {}", texts.join("; "))));
+    }
+    let proxy = ProxyId::new(&spec.mesh, &object.meta.name);
+    caller.admits(context, &proxy, spec)?;
+    if context.store.get(&ObjectKey::mesh(&spec.mesh)).is_none() {
+        return Err(Status::failed_precondition(format!("mesh {} does not exist", spec.mesh)));
+    }
+    refuse_double(context, caller, &proxy, &object)?;
+    let object = Object { meta: ursa_crds::Meta { resource_version: 0, ..object.meta }, spec: object.spec };
+    context.store.put(object, None).await.map_err(|error| Status::unavailable(error.to_string()))?;
+    Ok(proxy)
+}
+
+/// A token that names no dataplane must not take over one that runs elsewhere.
+fn refuse_double(context: &Context, caller: &Caller, proxy: &ProxyId, object: &Object) -> Result<(), Status> {
+    let connected = context.index.insights().get(proxy).is_some_and(|insight| insight.connected);
+    let key = ObjectKey::in_mesh(Kind::Dataplane, &proxy.mesh, &proxy.name);
+    let moved = context.store.get(&key).is_some_and(|known| known.spec != object.spec);
+    if connected && moved && caller.proxy().as_ref() != Some(proxy) {
+        return Err(Status::already_exists(format!(
+            "dataplane {proxy} is connected from elsewhere with another specification; choose another name, or use a token that names it"
+        )));
+    }
+    Ok(())
+}
+
+async fn converse(
+    context: &Context,
+    proxy: &ProxyId,
+    connection: &Connection,
+    mut messages: Streaming<FromAgent>,
+    mut snapshots: SnapshotReceiver,
+    sender: &Sender,
+) -> Result<(), Status> {
+    let mut told: Option<Option<IdentityGrant>> = None;
+    snapshots.mark_changed();
+    loop {
+        tokio::select! {
+            changed = snapshots.changed() => {
+                if changed.is_err() {
+                    return Err(Status::unavailable("the control plane is stopping"));
+                }
+                let identity = snapshots.borrow_and_update().as_ref().map(|snapshot| snapshot.identity.clone());
+                if identity.is_some() && identity != told {
+                    let message = to_agent::Message::Identity(wire_identity(identity.as_ref().and_then(Option::as_ref)));
+                    told = identity;
+                    if send(sender, message).await.is_err() {
+                        return Ok(());
+                    }
+                }
+            }
+            message = messages.next() => match message {
+                None => return Ok(()),
+                Some(Err(status)) => {
+                    tracing::debug!(%proxy, %status, "the agent's stream broke");
+                    return Ok(());
+                }
+                Some(Ok(FromAgent { message: Some(from_agent::Message::Readiness(readiness)) })) => {
+                    let unready = readiness.inbounds.iter().filter(|inbound| !inbound.ready);
+                    let ports: BTreeSet<u16> = unready.filter_map(|inbound| inbound.port.try_into().ok()).collect();
+                    connection.unready(ports);
+                }
+                Some(Ok(FromAgent { message: Some(from_agent::Message::Draining(_)) })) => {
+                    connection.drain().await;
+                    let key = ObjectKey::in_mesh(Kind::Dataplane, &proxy.mesh, &proxy.name);
+                    if let Err(error) = context.store.delete(&key, None).await {
+                        tracing::warn!(%proxy, %error, "the dataplane of a drained agent stays registered");
+                    }
+                    return Ok(());
+                }
+                Some(Ok(_)) => return Err(Status::invalid_argument("Hello may come only once")),
+            }
+        }
+    }
+}
+
+fn wire_identity(grant: Option<&IdentityGrant>) -> Identity {
+    match grant {
+        None => Identity::default(),
+        Some(IdentityGrant { spiffe_id, backend: _, signer, lifetime }) => Identity {
+            spiffe_id: spiffe_id.to_string(),
+            signer: signer.clone(),
+            lifetime_ms: lifetime.as_millis().try_into().unwrap_or(u64::MAX),
+        },
+    }
+}
+
+async fn send(sender: &Sender, message: to_agent::Message) -> Result<(), ()> {
+    sender.send(Ok(ToAgent { message: Some(message) })).await.map_err(|_| ())
+}

@@ -1,0 +1,303 @@
+//! The delta xDS protocol of one stream, without I/O: requests and snapshots in, responses out.
+//!
+//! Additions go out in the order cluster, endpoint, secret, listener, route, removals only after all additions are
+//! acknowledged, the other way round. Of each type at most one response is on its way, so that a slow client gets
+//! the newest state next, not every state in between.
+//! Source: <https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#eventual-consistency-considerations>.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use ursa_envoy::wire::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, WireResource};
+use ursa_envoy::{Resource, ResourceKey, ResourceSet, ResourceType};
+
+/// What the client said of a response.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// A first request, a subscription, or an answer to nothing that is on its way.
+    None,
+    /// It took everything.
+    Acknowledged,
+    /// It refused; these resources, as (key, version), with its words.
+    Refused { resources: Vec<(ResourceKey, String)>, message: String },
+}
+
+#[derive(Debug, Default)]
+struct TypeState {
+    subscribed: bool,
+    /// Name → version that the client has, or was sent and may have refused.
+    held: BTreeMap<String, String>,
+    in_flight: Option<InFlight>,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    nonce: String,
+    sent: Vec<(String, String)>,
+}
+
+/// The state of one stream.
+#[derive(Debug, Default)]
+pub(crate) struct DeltaStream {
+    types: HashMap<ResourceType, TypeState>,
+    target: Arc<ResourceSet>,
+    nonce: u64,
+}
+
+impl DeltaStream {
+    /// Sets what the client is to have.
+    pub(crate) fn aim(&mut self, target: Arc<ResourceSet>) {
+        self.target = target;
+    }
+
+    /// Takes a request. Resource names in it are not looked at: a client of Ursa gets all that is its own.
+    pub(crate) fn request(&mut self, request: &DeltaDiscoveryRequest) -> Option<(ResourceType, Answer)> {
+        let resource_type = ResourceType::from_type_url(&request.type_url)?;
+        let state = self.types.entry(resource_type).or_default();
+        if !state.subscribed {
+            state.subscribed = true;
+            state.held.extend(request.initial_resource_versions.clone());
+        }
+        let Some(in_flight) = state.in_flight.take_if(|sent| sent.nonce == request.response_nonce) else {
+            return Some((resource_type, Answer::None));
+        };
+        let answer = match &request.error_detail {
+            None => Answer::Acknowledged,
+            Some(error) => {
+                let key = |name: String| ResourceKey { resource_type, name };
+                let resources =
+                    in_flight.sent.into_iter().map(|(name, version)| (key(name), version)).collect();
+                Answer::Refused { resources, message: error.message.clone() }
+            }
+        };
+        Some((resource_type, answer))
+    }
+
+    /// Responses that may go out now.
+    pub(crate) fn responses(&mut self) -> Vec<DeltaDiscoveryResponse> {
+        let mut out = Vec::new();
+        for resource_type in ResourceType::ALL {
+            let missing: Vec<_> = self.missing(resource_type).cloned().collect();
+            let Some(state) = self.types.get_mut(&resource_type) else { continue };
+            if state.in_flight.is_none() && !missing.is_empty() {
+                out.push(Self::send(state, &mut self.nonce, resource_type, &missing, Vec::new()));
+            }
+        }
+        if out.is_empty() && self.types.values().all(|state| state.in_flight.is_none()) {
+            for resource_type in ResourceType::ALL.into_iter().rev() {
+                let removed = self.superfluous(resource_type);
+                let Some(state) = self.types.get_mut(&resource_type) else { continue };
+                if !removed.is_empty() {
+                    out.push(Self::send(state, &mut self.nonce, resource_type, &[], removed));
+                    // What referred to it must be gone first.
+                    break;
+                }
+            }
+        }
+        out
+    }
+
+    /// Whether the client has all of the target, nothing more, and has acknowledged it.
+    pub(crate) fn is_settled(&self) -> bool {
+        ResourceType::ALL.into_iter().all(|resource_type| {
+            self.types.get(&resource_type).is_some_and(|state| state.in_flight.is_none())
+                && self.missing(resource_type).next().is_none()
+                && self.superfluous(resource_type).is_empty()
+        })
+    }
+
+    fn of_type(&self, resource_type: ResourceType) -> impl Iterator<Item = &Arc<Resource>> {
+        let first = ResourceKey { resource_type, name: String::new() };
+        self.target
+            .range(first..)
+            .map(|(_, resource)| resource)
+            .take_while(move |r| r.key.resource_type == resource_type)
+    }
+
+    fn missing(&self, resource_type: ResourceType) -> impl Iterator<Item = &Arc<Resource>> {
+        let held = self.types.get(&resource_type).filter(|state| state.subscribed).map(|state| &state.held);
+        self.of_type(resource_type)
+            .filter(move |r| held.is_some_and(|held| held.get(&r.key.name) != Some(&r.version)))
+    }
+
+    fn superfluous(&self, resource_type: ResourceType) -> Vec<String> {
+        let wanted: BTreeSet<&str> = self.of_type(resource_type).map(|r| r.key.name.as_str()).collect();
+        let held = self.types.get(&resource_type).into_iter().flat_map(|state| state.held.keys());
+        held.filter(|name| !wanted.contains(name.as_str())).cloned().collect()
+    }
+
+    fn send(
+        state: &mut TypeState,
+        nonce: &mut u64,
+        resource_type: ResourceType,
+        resources: &[Arc<Resource>],
+        removed: Vec<String>,
+    ) -> DeltaDiscoveryResponse {
+        *nonce += 1;
+        for name in &removed {
+            state.held.remove(name);
+        }
+        let mut sent = Vec::with_capacity(resources.len());
+        for resource in resources {
+            state.held.insert(resource.key.name.clone(), resource.version.clone());
+            sent.push((resource.key.name.clone(), resource.version.clone()));
+        }
+        state.in_flight = Some(InFlight { nonce: nonce.to_string(), sent });
+        DeltaDiscoveryResponse {
+            type_url: resource_type.type_url().to_owned(),
+            nonce: nonce.to_string(),
+            resources: resources
+                .iter()
+                .map(|resource| WireResource {
+                    name: resource.key.name.clone(),
+                    version: resource.version.clone(),
+                    resource: Some(resource.body.clone()),
+                    ..Default::default()
+                })
+                .collect(),
+            removed_resources: removed,
+            ..Default::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ursa_envoy::wire::{Any, WireStatus};
+
+    use super::*;
+
+    fn set(resources: &[(ResourceType, &str, &str)]) -> Arc<ResourceSet> {
+        let resource = |(resource_type, name, version): &(ResourceType, &str, &str)| {
+            let key = ResourceKey { resource_type: *resource_type, name: (*name).into() };
+            (key.clone(), Arc::new(Resource { key, version: (*version).into(), body: Any::default() }))
+        };
+        Arc::new(resources.iter().map(resource).collect())
+    }
+
+    fn subscribe_all(stream: &mut DeltaStream) {
+        for resource_type in ResourceType::ALL {
+            let request =
+                DeltaDiscoveryRequest { type_url: resource_type.type_url().into(), ..Default::default() };
+            assert_eq!(stream.request(&request), Some((resource_type, Answer::None)));
+        }
+    }
+
+    fn answer(stream: &mut DeltaStream, response: &DeltaDiscoveryResponse, error: Option<&str>) -> Answer {
+        let request = DeltaDiscoveryRequest {
+            type_url: response.type_url.clone(),
+            response_nonce: response.nonce.clone(),
+            error_detail: error.map(|message| WireStatus { message: message.into(), ..Default::default() }),
+            ..Default::default()
+        };
+        stream.request(&request).unwrap().1
+    }
+
+    /// (type, names added, names removed) of each response.
+    fn sent(responses: &[DeltaDiscoveryResponse]) -> Vec<(ResourceType, Vec<&str>, Vec<&str>)> {
+        let names = |r: &DeltaDiscoveryResponse| ResourceType::from_type_url(&r.type_url).unwrap();
+        responses
+            .iter()
+            .map(|r| {
+                let added = r.resources.iter().map(|r| r.name.as_str()).collect();
+                (names(r), added, r.removed_resources.iter().map(String::as_str).collect())
+            })
+            .collect()
+    }
+
+    use ResourceType::{Cluster, Endpoint, Listener};
+
+    #[test]
+    fn additions_go_out_in_order_and_an_unchanged_target_is_silent() {
+        let mut stream = DeltaStream::default();
+        stream.aim(set(&[(Listener, "l", "1"), (Endpoint, "c", "1"), (Cluster, "c", "1")]));
+        assert!(stream.responses().is_empty(), "nothing before a subscription");
+        subscribe_all(&mut stream);
+        let responses = stream.responses();
+        let expected =
+            [(Cluster, vec!["c"], vec![]), (Endpoint, vec!["c"], vec![]), (Listener, vec!["l"], vec![])];
+        assert_eq!(sent(&responses), expected);
+        assert!(!stream.is_settled());
+        for response in &responses {
+            assert_eq!(answer(&mut stream, response, None), Answer::Acknowledged);
+        }
+        assert!(stream.is_settled());
+        assert!(stream.responses().is_empty());
+    }
+
+    #[test]
+    fn a_removal_waits_until_what_replaces_it_is_acknowledged() {
+        let mut stream = DeltaStream::default();
+        subscribe_all(&mut stream);
+        stream.aim(set(&[(Listener, "l", "1"), (Cluster, "old", "1")]));
+        for response in stream.responses() {
+            answer(&mut stream, &response, None);
+        }
+        stream.aim(set(&[(Listener, "l", "2"), (Cluster, "new", "1")]));
+        let responses = stream.responses();
+        assert_eq!(sent(&responses), [(Cluster, vec!["new"], vec![]), (Listener, vec!["l"], vec![])]);
+        answer(&mut stream, &responses[0], None);
+        assert!(stream.responses().is_empty(), "the listener may still use the old cluster");
+        answer(&mut stream, &responses[1], None);
+        let responses = stream.responses();
+        assert_eq!(sent(&responses), [(Cluster, vec![], vec!["old"])]);
+        answer(&mut stream, &responses[0], None);
+        assert!(stream.is_settled());
+    }
+
+    #[test]
+    fn a_slow_client_gets_the_newest_state_next() {
+        let mut stream = DeltaStream::default();
+        subscribe_all(&mut stream);
+        stream.aim(set(&[(Cluster, "c", "1")]));
+        let first = stream.responses();
+        for version in ["2", "3", "4"] {
+            stream.aim(set(&[(Cluster, "c", version)]));
+            assert!(stream.responses().is_empty());
+        }
+        answer(&mut stream, &first[0], None);
+        let next = stream.responses();
+        assert_eq!(next[0].resources[0].version, "4");
+    }
+
+    #[test]
+    fn a_client_that_comes_back_gets_only_what_it_lacks() {
+        let mut stream = DeltaStream::default();
+        stream.aim(set(&[(Cluster, "a", "1"), (Cluster, "b", "2")]));
+        let held = [("a", "1"), ("b", "1"), ("gone", "1")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        stream.request(&DeltaDiscoveryRequest {
+            type_url: Cluster.type_url().into(),
+            initial_resource_versions: held.into(),
+            ..Default::default()
+        });
+        let responses = stream.responses();
+        assert_eq!(sent(&responses), [(Cluster, vec!["b"], vec![])]);
+        answer(&mut stream, &responses[0], None);
+        assert_eq!(sent(&stream.responses()), [(Cluster, vec![], vec!["gone"])]);
+    }
+
+    #[test]
+    fn what_was_refused_is_named_and_not_sent_again_until_it_changes() {
+        let mut stream = DeltaStream::default();
+        subscribe_all(&mut stream);
+        stream.aim(set(&[(Cluster, "bad", "1")]));
+        let responses = stream.responses();
+        let key = ResourceKey { resource_type: Cluster, name: "bad".into() };
+        let refused = Answer::Refused { resources: vec![(key, "1".into())], message: "no".into() };
+        assert_eq!(answer(&mut stream, &responses[0], Some("no")), refused);
+        assert!(stream.responses().is_empty());
+        stream.aim(set(&[(Cluster, "bad", "2")]));
+        assert_eq!(sent(&stream.responses()), [(Cluster, vec!["bad"], vec![])]);
+    }
+
+    #[test]
+    fn an_answer_to_an_older_response_acknowledges_nothing() {
+        let mut stream = DeltaStream::default();
+        subscribe_all(&mut stream);
+        stream.aim(set(&[(Cluster, "c", "1")]));
+        let mut stale = stream.responses().remove(0);
+        stale.nonce = "0".into();
+        assert_eq!(answer(&mut stream, &stale, None), Answer::None);
+        assert!(!stream.is_settled());
+    }
+}

@@ -1,0 +1,108 @@
+//! Clusters: destinations in the mesh, and the application beside the proxy.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+use envoy_types::pb::envoy::config::cluster::v3::cluster::{
+    ClusterDiscoveryType, CommonLbConfig, DiscoveryType, EdsClusterConfig, LbPolicy,
+};
+use envoy_types::pb::envoy::config::core::v3::{Http1ProtocolOptions, Http2ProtocolOptions};
+use envoy_types::pb::envoy::config::endpoint::v3::{
+    ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint::HostIdentifier,
+};
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::explicit_http_config::ProtocolConfig;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::{
+    ExplicitHttpConfig, UpstreamProtocolOptions,
+};
+use envoy_types::pb::envoy::r#type::v3::Percent;
+use envoy_types::pb::google::protobuf::Any;
+use ursa_model::{Balancer, Destination, Protocol};
+
+use crate::pack::{ads, any, duration, socket_address, transport_socket};
+use crate::tls;
+
+/// Long enough for another continent, short enough for a second attempt while a caller waits.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+
+fn protocol_options(protocol: Protocol) -> HashMap<String, Any> {
+    let config = match protocol {
+        Protocol::Tcp => return HashMap::new(),
+        Protocol::Http => ProtocolConfig::HttpProtocolOptions(Http1ProtocolOptions::default()),
+        Protocol::Http2 => ProtocolConfig::Http2ProtocolOptions(Http2ProtocolOptions::default()),
+    };
+    let options = HttpProtocolOptions {
+        upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {
+            protocol_config: Some(config),
+        })),
+        ..Default::default()
+    };
+    HashMap::from([(HTTP_OPTIONS.to_owned(), any(options))])
+}
+
+/// A cluster whose endpoints come by EDS under its own name.
+fn eds_cluster(name: &str) -> Cluster {
+    Cluster {
+        name: name.to_owned(),
+        connect_timeout: duration(CONNECT_TIMEOUT),
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Eds.into())),
+        eds_cluster_config: Some(EdsClusterConfig { eds_config: Some(ads()), ..Default::default() }),
+        common_lb_config: Some(CommonLbConfig {
+            // Spreading over instances that are known to be down helps nobody.
+            healthy_panic_threshold: Some(Percent { value: 0.0 }),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+/// A subset of a service.
+pub(crate) fn destination(name: &str, destination: &Destination, peers_secret: &str) -> Any {
+    let lb_policy = match destination.balancer {
+        Balancer::RoundRobin => LbPolicy::RoundRobin,
+        Balancer::LeastRequest => LbPolicy::LeastRequest,
+        Balancer::Random => LbPolicy::Random,
+    };
+    let transport = destination
+        .tls
+        .as_ref()
+        .and_then(|_| transport_socket(tls::upstream(peers_secret, destination.id.sni())));
+    any(Cluster {
+        lb_policy: lb_policy.into(),
+        typed_extension_protocol_options: protocol_options(destination.protocol),
+        transport_socket: transport,
+        ..eds_cluster(name)
+    })
+}
+
+/// What a zone ingress passes on: TLS goes through as it is.
+pub(crate) fn ingress(name: &str) -> Any {
+    any(eds_cluster(name))
+}
+
+/// The application beside the proxy.
+pub(crate) fn application(name: &str, address: IpAddr, port: u16, protocol: Protocol) -> Any {
+    let endpoint = LbEndpoint {
+        host_identifier: Some(HostIdentifier::Endpoint(Endpoint {
+            address: Some(socket_address(address, port)),
+            ..Default::default()
+        })),
+        ..Default::default()
+    };
+    any(Cluster {
+        name: name.to_owned(),
+        connect_timeout: duration(CONNECT_TIMEOUT),
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Static.into())),
+        load_assignment: Some(ClusterLoadAssignment {
+            cluster_name: name.to_owned(),
+            endpoints: vec![LocalityLbEndpoints { lb_endpoints: vec![endpoint], ..Default::default() }],
+            ..Default::default()
+        }),
+        typed_extension_protocol_options: protocol_options(protocol),
+        ..Default::default()
+    })
+}

@@ -1,0 +1,177 @@
+//! HTTP: connection managers and their route configurations. Permissions are checked for each request by RBAC that
+//! comes with the routes (RDS), so that a change bites on open connections too.
+
+use std::collections::HashMap;
+
+use envoy_types::pb::envoy::config::core::v3::HttpProtocolOptions;
+use envoy_types::pb::envoy::config::listener::v3::Filter;
+use envoy_types::pb::envoy::config::rbac::v3::principal::{Authenticated, Identifier};
+use envoy_types::pb::envoy::config::rbac::v3::{Permission, Policy, Principal, Rbac as Rules, permission, rbac::Action};
+use envoy_types::pb::envoy::config::route::v3::route::Action as RouteActionKind;
+use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
+use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
+use envoy_types::pb::envoy::config::route::v3::weighted_cluster::ClusterWeight;
+use envoy_types::pb::envoy::config::route::v3::{
+    DirectResponseAction, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, WeightedCluster,
+};
+use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::{Rbac, RbacPerRoute};
+use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::{
+    CodecType, ForwardClientCertDetails, RouteSpecifier,
+};
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
+    HttpConnectionManager, HttpFilter, Rds, http_filter,
+};
+use envoy_types::pb::envoy::r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern};
+use envoy_types::pb::google::protobuf::Any;
+use ursa_model::{IdentityPattern, Outbound, Protocol};
+
+use crate::listener::network_filter;
+use crate::pack::{ads, any, bool_value, duration, uint};
+
+const RBAC: &str = "envoy.filters.http.rbac";
+const ROUTER: &str = "envoy.filters.http.router";
+
+/// A connection is renewed after this time, so that renewed certificates come into use.
+const MAX_CONNECTION_DURATION: std::time::Duration = std::time::Duration::from_hours(1);
+
+pub(crate) fn inbound_manager(name: &str, protocol: Protocol, authenticated: bool) -> Filter {
+    let mut filters = Vec::new();
+    if authenticated {
+        // No rules here: each route configuration brings its own (an absent one refuses, see `inbound_routes`).
+        filters.push(http_filter(RBAC, any(Rbac { rules: Some(nobody()), ..Default::default() })));
+    }
+    filters.push(http_filter(ROUTER, any(Router::default())));
+    manager(name, protocol, filters)
+}
+
+pub(crate) fn outbound_manager(name: &str, protocol: Protocol) -> Filter {
+    manager(name, protocol, vec![http_filter(ROUTER, any(Router::default()))])
+}
+
+fn manager(name: &str, protocol: Protocol, http_filters: Vec<HttpFilter>) -> Filter {
+    let codec = if protocol == Protocol::Http2 { CodecType::Http2 } else { CodecType::Http1 };
+    network_filter(
+        "envoy.filters.network.http_connection_manager",
+        any(HttpConnectionManager {
+            codec_type: codec.into(),
+            stat_prefix: name.to_owned(),
+            http_filters,
+            normalize_path: bool_value(true),
+            merge_slashes: true,
+            // What a caller says of its identity is never passed on.
+            forward_client_cert_details: ForwardClientCertDetails::SanitizeSet.into(),
+            common_http_protocol_options: Some(HttpProtocolOptions {
+                max_connection_duration: duration(MAX_CONNECTION_DURATION),
+                ..Default::default()
+            }),
+            route_specifier: Some(RouteSpecifier::Rds(Rds {
+                config_source: Some(ads()),
+                route_config_name: name.to_owned(),
+            })),
+            ..Default::default()
+        }),
+    )
+}
+
+fn http_filter(name: &str, config: Any) -> HttpFilter {
+    HttpFilter {
+        name: name.to_owned(),
+        config_type: Some(http_filter::ConfigType::TypedConfig(config)),
+        ..Default::default()
+    }
+}
+
+/// Routes of an inbound: everything to the application, for callers of these identities only (`None`: plaintext,
+/// for all).
+pub(crate) fn inbound_routes(name: &str, app_cluster: &str, callers: Option<&[IdentityPattern]>) -> Any {
+    let per_filter = match callers {
+        None => HashMap::new(),
+        Some(callers) => {
+            let rules = if callers.is_empty() { nobody() } else { only(callers) };
+            let rbac = RbacPerRoute { rbac: Some(Rbac { rules: Some(rules), ..Default::default() }) };
+            HashMap::from([(RBAC.to_owned(), any(rbac))])
+        }
+    };
+    let action = route_action(ClusterSpecifier::Cluster(app_cluster.to_owned()));
+    route_configuration(name, action, per_filter)
+}
+
+/// Routes of an outbound: shares of its destinations.
+pub(crate) fn outbound_routes(name: &str, outbound: &Outbound) -> Any {
+    let action = match outbound.shares.as_slice() {
+        [] => RouteActionKind::DirectResponse(DirectResponseAction { status: 503, ..Default::default() }),
+        [only] => route_action(ClusterSpecifier::Cluster(only.destination.name())),
+        shares => route_action(ClusterSpecifier::WeightedClusters(WeightedCluster {
+            clusters: shares
+                .iter()
+                .map(|share| ClusterWeight {
+                    name: share.destination.name(),
+                    weight: uint(share.weight),
+                    ..Default::default()
+                })
+                .collect(),
+            ..Default::default()
+        })),
+    };
+    route_configuration(name, action, HashMap::new())
+}
+
+fn route_action(cluster: ClusterSpecifier) -> RouteActionKind {
+    RouteActionKind::Route(RouteAction {
+        cluster_specifier: Some(cluster),
+        // Streams may be long; the callers' own time limits hold.
+        timeout: duration(std::time::Duration::ZERO),
+        ..Default::default()
+    })
+}
+
+fn route_configuration(name: &str, action: RouteActionKind, per_filter: HashMap<String, Any>) -> Any {
+    let route = Route {
+        r#match: Some(RouteMatch {
+            path_specifier: Some(PathSpecifier::Prefix("/".into())),
+            ..Default::default()
+        }),
+        action: Some(action),
+        ..Default::default()
+    };
+    any(RouteConfiguration {
+        name: name.to_owned(),
+        virtual_hosts: vec![VirtualHost {
+            name: name.to_owned(),
+            domains: vec!["*".into()],
+            routes: vec![route],
+            ..Default::default()
+        }],
+        // Clusters of the same change may still be on their way.
+        validate_clusters: bool_value(false),
+        typed_per_filter_config: per_filter,
+        ..Default::default()
+    })
+}
+
+/// An allow list without entries.
+fn nobody() -> Rules {
+    Rules { action: Action::Allow.into(), ..Default::default() }
+}
+
+fn only(callers: &[IdentityPattern]) -> Rules {
+    let principal = |pattern: &IdentityPattern| Principal {
+        identifier: Some(Identifier::Authenticated(Authenticated {
+            principal_name: Some(StringMatcher {
+                match_pattern: Some(MatchPattern::Prefix(pattern.prefix())),
+                ..Default::default()
+            }),
+        })),
+    };
+    let policy = Policy {
+        permissions: vec![Permission { rule: Some(permission::Rule::Any(true)) }],
+        principals: callers.iter().map(principal).collect(),
+        ..Default::default()
+    };
+    Rules {
+        action: Action::Allow.into(),
+        policies: HashMap::from([("permissions".to_owned(), policy)]),
+        ..Default::default()
+    }
+}

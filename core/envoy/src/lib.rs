@@ -1,0 +1,25 @@
+//! The mesh model as Envoy resources: one file a resource or concern, and the bootstrap that starts Envoy.
+//!
+//! Everything that names an Envoy message lives here; other crates see [`Resource`]s with an opaque body. Equal
+//! model parts give equal versions on every replica: a version is a fingerprint of the part of the model that the
+//! resource was built from and of [`TRANSLATOR_REVISION`], never of encoded bytes (protobuf maps encode in random
+//! order).
+
+mod bootstrap;
+mod cluster;
+mod endpoint;
+mod http;
+mod listener;
+mod pack;
+mod resource;
+mod tls;
+mod translate;
+pub mod wire;
+
+pub use bootstrap::{BootstrapSettings, bootstrap};
+pub use resource::{Interner, Resource, ResourceKey, ResourceType};
+pub use tls::{IDENTITY_SECRET, identity_secret};
+pub use translate::{ResourceSet, endpoint_resource, translate};
+
+/// Raised when equal models begin to give other resources than before, so that proxies get the new ones.
+pub const TRANSLATOR_REVISION: u32 = 1;

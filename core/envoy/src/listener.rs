@@ -1,0 +1,132 @@
+//! Listeners: inbounds, outbounds, and a zone ingress that selects by server name.
+
+use std::net::IpAddr;
+
+use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
+use envoy_types::pb::envoy::config::listener::v3::{
+    Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter, filter, listener_filter,
+};
+use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
+use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
+use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::weighted_cluster::ClusterWeight;
+use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::{
+    ClusterSpecifier, WeightedCluster,
+};
+use envoy_types::pb::google::protobuf::Any;
+use ursa_model::{Inbound, Outbound, Protocol};
+
+use crate::pack::{any, bool_value, duration, socket_address, transport_socket, uint};
+use crate::{http, tls};
+
+/// Attempts to connect, each to an instance that the balancer chooses anew.
+const CONNECT_ATTEMPTS: u32 = 3;
+
+/// A cluster that no proxy has: connections to it are closed.
+const NOWHERE: &str = "nowhere";
+
+/// How long a client may take over its handshake.
+const HANDSHAKE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// How long a client may take to say which server it wants.
+const SNI_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+
+pub(crate) fn inbound(name: &str, inbound: &Inbound, app_cluster: &str, callers_secret: &str) -> Any {
+    let filter = match inbound.protocol {
+        Protocol::Tcp => tcp_proxy(name, ClusterSpecifier::Cluster(app_cluster.to_owned()), 1),
+        protocol => http::inbound_manager(name, protocol, inbound.tls.is_some()),
+    };
+    let transport = inbound.tls.as_ref().and_then(|_| transport_socket(tls::downstream(callers_secret)));
+    let chain = FilterChain {
+        filters: vec![filter],
+        transport_socket_connect_timeout: transport.as_ref().and_then(|_| duration(HANDSHAKE_TIMEOUT)),
+        transport_socket: transport,
+        ..Default::default()
+    };
+    any(listener(name, inbound.address, inbound.port, TrafficDirection::Inbound, vec![chain]))
+}
+
+pub(crate) fn outbound(name: &str, outbound: &Outbound) -> Any {
+    let filter = match outbound.protocol {
+        Protocol::Tcp => tcp_proxy(name, shares(outbound), CONNECT_ATTEMPTS),
+        protocol => http::outbound_manager(name, protocol),
+    };
+    let chain = FilterChain { filters: vec![filter], ..Default::default() };
+    any(listener(name, outbound.address, outbound.port, TrafficDirection::Outbound, vec![chain]))
+}
+
+/// The listener of a zone ingress: (SNI, cluster) pairs; a connection with any other SNI, or none, is closed.
+pub(crate) fn ingress(name: &str, address: IpAddr, port: u16, routes: &[(String, String)]) -> Any {
+    let chains = routes
+        .iter()
+        .map(|(sni, cluster)| FilterChain {
+            name: sni.clone(),
+            filter_chain_match: Some(FilterChainMatch {
+                server_names: vec![sni.clone()],
+                transport_protocol: "tls".into(),
+                ..Default::default()
+            }),
+            filters: vec![tcp_proxy(name, ClusterSpecifier::Cluster(cluster.clone()), CONNECT_ATTEMPTS)],
+            ..Default::default()
+        })
+        .collect();
+    any(Listener {
+        listener_filters: vec![ListenerFilter {
+            name: "envoy.filters.listener.tls_inspector".into(),
+            config_type: Some(listener_filter::ConfigType::TypedConfig(any(TlsInspector::default()))),
+            ..Default::default()
+        }],
+        listener_filters_timeout: duration(SNI_TIMEOUT),
+        ..listener(name, address, port, TrafficDirection::Unspecified, chains)
+    })
+}
+
+fn listener(
+    name: &str,
+    address: IpAddr,
+    port: u16,
+    direction: TrafficDirection,
+    chains: Vec<FilterChain>,
+) -> Listener {
+    Listener {
+        name: name.to_owned(),
+        address: Some(socket_address(address, port)),
+        traffic_direction: direction.into(),
+        filter_chains: chains,
+        // One socket: a second Envoy on the same address is an error to be seen, not half of the connections lost.
+        enable_reuse_port: bool_value(false),
+        ..Default::default()
+    }
+}
+
+fn shares(outbound: &Outbound) -> ClusterSpecifier {
+    match outbound.shares.as_slice() {
+        [] => ClusterSpecifier::Cluster(NOWHERE.into()),
+        [only] => ClusterSpecifier::Cluster(only.destination.name()),
+        shares => ClusterSpecifier::WeightedClusters(WeightedCluster {
+            clusters: shares
+                .iter()
+                .map(|share| ClusterWeight {
+                    name: share.destination.name(),
+                    weight: share.weight,
+                    ..Default::default()
+                })
+                .collect(),
+        }),
+    }
+}
+
+fn tcp_proxy(stat_prefix: &str, cluster: ClusterSpecifier, attempts: u32) -> Filter {
+    network_filter(
+        "envoy.filters.network.tcp_proxy",
+        any(TcpProxy {
+            stat_prefix: stat_prefix.to_owned(),
+            max_connect_attempts: uint(attempts),
+            cluster_specifier: Some(cluster),
+            ..Default::default()
+        }),
+    )
+}
+
+pub(crate) fn network_filter(name: &str, config: Any) -> Filter {
+    Filter { name: name.to_owned(), config_type: Some(filter::ConfigType::TypedConfig(config)) }
+}

@@ -1,0 +1,130 @@
+//! A proxy's model as the set of its resources.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ursa_model::{Destination, EndpointSet, Inbound, Outbound, Protocol, ProxyModel};
+
+use crate::resource::{Interner, Resource, ResourceKey, ResourceType};
+use crate::{cluster, endpoint, http, listener, tls};
+
+/// Resources of one proxy by key.
+pub type ResourceSet = BTreeMap<ResourceKey, Arc<Resource>>;
+
+/// Everything but endpoints (see [`endpoint_resource`]) that a proxy needs to do what its model says.
+pub fn translate(model: &ProxyModel, interner: &mut Interner) -> ResourceSet {
+    let mut out = Resources { interner, set: ResourceSet::new() };
+    for inbound in &model.inbounds {
+        out.inbound(inbound);
+    }
+    for outbound in &model.outbounds {
+        out.outbound(outbound);
+    }
+    for destination in &model.destinations {
+        out.destination(destination);
+    }
+    if let Some((address, port)) = model.ingress_listener {
+        out.ingress(model, address, port);
+    }
+    out.set
+}
+
+/// The endpoints of a destination, under the name of its cluster.
+pub fn endpoint_resource(cluster: &str, endpoints: &EndpointSet, interner: &mut Interner) -> Arc<Resource> {
+    interner.intern(ResourceType::Endpoint, cluster.to_owned(), &endpoints.endpoints, |name| {
+        endpoint::load_assignment(name, &endpoints.endpoints)
+    })
+}
+
+struct Resources<'a> {
+    interner: &'a mut Interner,
+    set: ResourceSet,
+}
+
+impl Resources<'_> {
+    fn add<S: serde::Serialize>(
+        &mut self,
+        resource_type: ResourceType,
+        name: String,
+        slice: &S,
+        build: impl FnOnce(&str) -> crate::wire::Any,
+    ) {
+        let resource = self.interner.intern(resource_type, name, slice, build);
+        self.set.insert(resource.key.clone(), resource);
+    }
+
+    fn inbound(&mut self, inbound: &Inbound) {
+        let Inbound { address, port, app_address, app_port, service: _, protocol, tls } = inbound;
+        let name = format!("inbound:{address}:{port}");
+        let app = format!("application:{address}:{port}");
+        let callers = format!("callers:{address}:{port}");
+        self.add(
+            ResourceType::Cluster,
+            app.clone(),
+            &("application", app_address, app_port, protocol),
+            |cluster| cluster::application(cluster, *app_address, *app_port, *protocol),
+        );
+        if let Some(tls) = tls {
+            // HTTP callers are judged a request, after the handshake.
+            let accepted = (*protocol == Protocol::Tcp).then_some(tls.allowed.as_slice());
+            self.add(ResourceType::Secret, callers.clone(), &("callers", &tls.trust, accepted), |secret| {
+                tls::validation_secret(secret, &tls.trust, accepted)
+            });
+        }
+        let slice = ("inbound", address, port, app_address, app_port, protocol, tls.is_some());
+        self.add(ResourceType::Listener, name.clone(), &slice, |listener| {
+            listener::inbound(listener, inbound, &app, &callers)
+        });
+        if *protocol != Protocol::Tcp {
+            let allowed = tls.as_ref().map(|tls| tls.allowed.as_slice());
+            self.add(ResourceType::Route, name, &("inbound", &app, allowed), |route| {
+                http::inbound_routes(route, &app, allowed)
+            });
+        }
+    }
+
+    fn outbound(&mut self, outbound: &Outbound) {
+        let Outbound { address, port, service: _, protocol, shares } = outbound;
+        let name = format!("outbound:{address}:{port}");
+        if *protocol == Protocol::Tcp {
+            let slice = ("outbound", address, port, shares);
+            self.add(ResourceType::Listener, name, &slice, |listener| listener::outbound(listener, outbound));
+            return;
+        }
+        self.add(ResourceType::Listener, name.clone(), &("outbound", address, port, protocol), |listener| {
+            listener::outbound(listener, outbound)
+        });
+        self.add(ResourceType::Route, name, &("outbound", shares), |route| {
+            http::outbound_routes(route, outbound)
+        });
+    }
+
+    fn destination(&mut self, destination: &Destination) {
+        let Destination { id, protocol, balancer, tls } = destination;
+        let name = id.name();
+        let peers = format!("peers:{name}");
+        if let Some(tls) = tls {
+            self.add(ResourceType::Secret, peers.clone(), &("peers", &tls.trust, &tls.peers), |secret| {
+                tls::validation_secret(secret, &tls.trust, Some(&tls.peers))
+            });
+        }
+        let slice = ("destination", id, protocol, balancer, tls.is_some());
+        self.add(ResourceType::Cluster, name, &slice, |cluster| {
+            cluster::destination(cluster, destination, &peers)
+        });
+    }
+
+    fn ingress(&mut self, model: &ProxyModel, address: IpAddr, port: u16) {
+        let mut routes = Vec::new();
+        for route in &model.ingress_routes {
+            let cluster = route.destination.name();
+            self.add(ResourceType::Cluster, cluster.clone(), &"ingress", cluster::ingress);
+            routes.push((route.destination.sni(), cluster));
+        }
+        let name = format!("ingress:{address}:{port}");
+        self.add(ResourceType::Listener, name, &("ingress", address, port, &routes), |listener| {
+            listener::ingress(listener, address, port, &routes)
+        });
+    }
+}

@@ -1,0 +1,269 @@
+//! What one proxy is to do.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::fingerprint::hex;
+use crate::{IdentityPattern, TrustBundle};
+
+/// Names a proxy in its zone: `<mesh>/<name>`, which is also the node id that it presents.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ProxyId {
+    /// The mesh; empty for a zone ingress, which serves all meshes.
+    pub mesh: String,
+    /// The name of the dataplane or zone ingress.
+    pub name: String,
+}
+
+impl ProxyId {
+    /// Of this name in this mesh.
+    pub fn new(mesh: &str, name: &str) -> Self {
+        Self { mesh: mesh.to_owned(), name: name.to_owned() }
+    }
+
+    /// From a node id.
+    pub fn parse(node_id: &str) -> Option<Self> {
+        let (mesh, name) = node_id.split_once('/')?;
+        (!name.is_empty() && !name.contains('/')).then(|| Self::new(mesh, name))
+    }
+}
+
+impl fmt::Display for ProxyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.mesh, self.name)
+    }
+}
+
+/// Everything that one proxy is to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProxyModel {
+    /// Which proxy.
+    pub id: ProxyId,
+    /// Its zone.
+    pub zone: String,
+    /// What it serves, ordered by address and port.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inbounds: Vec<Inbound>,
+    /// What it calls, ordered by address and port.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outbounds: Vec<Outbound>,
+    /// The subsets that its outbounds use, ordered by id.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub destinations: Vec<Destination>,
+    /// For a zone ingress: what it passes on, ordered by SNI.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ingress_routes: Vec<IngressRoute>,
+    /// For a zone ingress: where it listens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ingress_listener: Option<(IpAddr, u16)>,
+}
+
+/// The application protocol.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Protocol {
+    /// Opaque bytes.
+    #[default]
+    Tcp,
+    /// HTTP/1.1.
+    Http,
+    /// HTTP/2 (gRPC too).
+    Http2,
+}
+
+/// A port that the workload serves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Inbound {
+    /// Where the proxy listens.
+    pub address: IpAddr,
+    /// Where the proxy listens.
+    pub port: u16,
+    /// Where the application listens.
+    pub app_address: IpAddr,
+    /// Where the application listens.
+    pub app_port: u16,
+    /// The service.
+    pub service: String,
+    /// The protocol.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// Mutual TLS; `None`: plaintext.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<InboundTls>,
+}
+
+/// Mutual TLS of an inbound: strict.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InboundTls {
+    /// The roots of each trust domain that may call.
+    pub trust: TrustBundle,
+    /// Who may call, ordered; empty: nobody.
+    pub allowed: Vec<IdentityPattern>,
+}
+
+/// A service that the workload calls, at a local address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outbound {
+    /// Where the proxy listens for the workload.
+    pub address: IpAddr,
+    /// Where the proxy listens for the workload.
+    pub port: u16,
+    /// The service.
+    pub service: String,
+    /// The protocol.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// Where the traffic goes, ordered by destination; shares of weight 0 are left out. Empty: every connection is refused.
+    pub shares: Vec<Share>,
+}
+
+/// A destination and its share of an outbound's traffic.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Share {
+    /// Which destination of the model.
+    pub destination: DestinationId,
+    /// Relative to the sum of all shares of the outbound; > 0.
+    pub weight: u32,
+}
+
+/// A subset of a service's instances. `subset` holds the tags besides the service, ordered by key.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DestinationId {
+    /// The mesh.
+    pub mesh: String,
+    /// The service.
+    pub service: String,
+    /// Tags that every instance has, besides the service.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub subset: BTreeMap<String, String>,
+}
+
+impl DestinationId {
+    /// The server name that stands for it on the way between zones:
+    /// 32 hexadecimal digits of SHA-256 over mesh, service and subset, then `.ursa`.
+    pub fn sni(&self) -> String {
+        format!("{}.ursa", self.digest())
+    }
+
+    /// A name that is unique in a proxy and readable in Envoy's statistics: `<mesh>/<service>` or
+    /// `<mesh>/<service>/<8 hex digits of the subset>`.
+    pub fn name(&self) -> String {
+        let Self { mesh, service, subset } = self;
+        if subset.is_empty() {
+            format!("{mesh}/{service}")
+        } else {
+            format!("{mesh}/{service}/{}", &self.digest()[..8])
+        }
+    }
+
+    fn digest(&self) -> String {
+        let mut hasher = Sha256::new();
+        let mut part = |text: &str| {
+            hasher.update((text.len() as u64).to_be_bytes());
+            hasher.update(text);
+        };
+        part(&self.mesh);
+        part(&self.service);
+        for (key, value) in &self.subset {
+            part(key);
+            part(value);
+        }
+        hex(&hasher.finalize()[..16])
+    }
+}
+
+/// How a proxy reaches a subset of instances.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Destination {
+    /// Which subset.
+    pub id: DestinationId,
+    /// The protocol.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// How instances are chosen.
+    #[serde(default)]
+    pub balancer: Balancer,
+    /// Mutual TLS; `None`: plaintext.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<UpstreamTls>,
+}
+
+/// Mutual TLS towards a destination.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamTls {
+    /// The roots of each trust domain in which the service runs.
+    pub trust: TrustBundle,
+    /// Who may answer, ordered; empty: nobody.
+    pub peers: Vec<IdentityPattern>,
+}
+
+/// How instances are chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Balancer {
+    /// One after the other, by weight.
+    #[default]
+    RoundRobin,
+    /// The one of two random instances that has fewer requests.
+    LeastRequest,
+    /// By chance.
+    Random,
+}
+
+/// The instances of a destination as one zone sees them; shared by all its proxies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EndpointSet {
+    /// Which subset.
+    pub destination: DestinationId,
+    /// Where its instances are, ordered.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// An instance, or another zone's ingress that stands for all instances behind it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Endpoint {
+    /// 0 is preferred; the next is used as far as the ones before it are not healthy.
+    #[serde(default)]
+    pub priority: u32,
+    /// The zone that it is in.
+    pub zone: String,
+    /// Where to connect.
+    pub address: IpAddr,
+    /// Where to connect.
+    pub port: u16,
+    /// How many instances it stands for; > 0.
+    pub weight: u32,
+    /// Whether it takes traffic.
+    #[serde(default)]
+    pub state: EndpointState,
+}
+
+/// Whether an endpoint takes traffic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum EndpointState {
+    /// It does.
+    #[default]
+    Healthy,
+    /// Its agent has not been heard of for a while: it does when there are too few healthy ones.
+    Degraded,
+}
+
+/// What a zone ingress passes on, without ending TLS.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IngressRoute {
+    /// The subset; its [`DestinationId::sni`] selects it.
+    pub destination: DestinationId,
+}

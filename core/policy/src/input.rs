@@ -1,0 +1,68 @@
+//! What a zone knows of a mesh.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use ursa_crds::{MeshSpec, Object, Tags};
+use ursa_model::{EndpointState, Protocol, TrustBundle};
+
+/// What a zone knows of a mesh.
+#[derive(Clone, Debug)]
+pub struct MeshInput {
+    /// The mesh.
+    pub name: String,
+    /// The zone that looks.
+    pub zone: String,
+    /// The mesh's specification.
+    pub spec: MeshSpec,
+    /// Roots of every zone known in the mesh, the own one included; empty while mutual TLS is off.
+    pub trust: TrustBundle,
+    /// Dataplanes of the own zone.
+    pub instances: Vec<Instance>,
+    /// The other zones.
+    pub remotes: Vec<RemoteZone>,
+    /// `TrafficPermission`s of the mesh.
+    pub permissions: Vec<Arc<Object>>,
+    /// `TrafficRoute`s of the mesh.
+    pub routes: Vec<Arc<Object>>,
+}
+
+/// A dataplane with what is observed of it.
+#[derive(Clone, Debug)]
+pub struct Instance {
+    /// The `Dataplane`.
+    pub dataplane: Arc<Object>,
+    /// Inbound ports that the application does not serve at the moment.
+    pub unready_ports: BTreeSet<u16>,
+    /// Whether its agent is heard of.
+    pub state: EndpointState,
+    /// Whether it is about to stop.
+    pub draining: bool,
+}
+
+/// What is known of another zone.
+#[derive(Clone, Debug)]
+pub struct RemoteZone {
+    /// Its name.
+    pub zone: String,
+    /// Where its ingresses are reached.
+    pub ingresses: Vec<(IpAddr, u16)>,
+    /// What it offers.
+    pub services: Vec<RemoteService>,
+}
+
+/// Instances of a service that have the same tags, as far as anybody asks for tags.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RemoteService {
+    /// The service's tag, and those that a route's destination names.
+    pub tags: Tags,
+    /// How many.
+    pub instances: u32,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// Primary services of the workloads that serve it: the names in their certificates.
+    pub identity_services: BTreeSet<String>,
+}

@@ -1,0 +1,18 @@
+//! Which policies reach which proxy, in what order, merged how; and whether a resource makes sense at all.
+//!
+//! [`validate`] judges one resource. [`MeshView`] holds what a zone knows of a mesh and says what each proxy is to do.
+//! Pure: values in, values out. Invariant: the order of the inputs never matters.
+
+mod endpoints;
+mod input;
+mod order;
+mod permission;
+mod route;
+mod selector;
+mod services;
+mod validate;
+mod view;
+
+pub use input::{Instance, MeshInput, RemoteService, RemoteZone};
+pub use validate::validate;
+pub use view::MeshView;

@@ -1,0 +1,64 @@
+//! What a zone offers to the others, and what its ingress passes on.
+//!
+//! Instances are counted by the tags that any route's destination names, so that what crosses zones grows with
+//! services and not with instances.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ursa_crds::{Tags, tag};
+use ursa_model::{DestinationId, IngressRoute, Protocol};
+
+use crate::input::RemoteService;
+use crate::view::MeshView;
+
+impl MeshView {
+    /// What this zone offers: services that are ready, ordered by tags.
+    pub fn available_services(&self) -> Vec<RemoteService> {
+        let destinations = self.routes.destinations(&self.input.name);
+        let mut asked: BTreeSet<&str> =
+            destinations.iter().flat_map(|id| id.subset.keys()).map(String::as_str).collect();
+        asked.insert(tag::SERVICE);
+        // The zone is said once, not with each service.
+        asked.remove(tag::ZONE);
+        let mut groups: BTreeMap<(Tags, Protocol), (u32, BTreeSet<String>)> = BTreeMap::new();
+        for inbound in self.local.values().flatten().filter(|inbound| inbound.serves) {
+            let tags = inbound.tags.iter().filter(|(key, _)| asked.contains(key.as_str()));
+            let tags = tags.map(|(key, value)| (key.clone(), value.clone())).collect();
+            let (instances, identities) = groups.entry((tags, inbound.protocol)).or_default();
+            *instances += 1;
+            identities.insert(inbound.primary.clone());
+        }
+        groups
+            .into_iter()
+            .map(|((tags, protocol), (instances, identity_services))| RemoteService {
+                tags,
+                instances,
+                protocol,
+                identity_services,
+            })
+            .collect()
+    }
+
+    /// What this zone's ingress passes on for this mesh, ordered by destination.
+    pub fn ingress_routes(&self) -> Vec<IngressRoute> {
+        if !self.mtls {
+            return Vec::new();
+        }
+        let whole = self.local.keys().map(|service| DestinationId {
+            mesh: self.input.name.clone(),
+            service: service.clone(),
+            subset: BTreeMap::new(),
+        });
+        let mut all: BTreeSet<DestinationId> = self.routes.destinations(&self.input.name);
+        all.extend(whole);
+        all.retain(|destination| self.local_inbounds(destination).next().is_some());
+        all.into_iter().map(|destination| IngressRoute { destination }).collect()
+    }
+}
+
+/// A destination's tags, service included.
+pub(crate) fn in_zone(destination: &DestinationId) -> Tags {
+    let mut tags = destination.subset.clone();
+    tags.insert(tag::SERVICE.into(), destination.service.clone());
+    tags
+}

@@ -1,0 +1,41 @@
+//! Whether a resource makes sense: what its schema alone cannot say, in the order of its fields.
+
+mod dataplane;
+mod mesh;
+mod meta;
+mod tags;
+mod traffic_permission;
+mod traffic_route;
+
+use ursa_crds::{Object, Problem, Spec};
+
+/// Everything that is wrong with a resource; empty if nothing is.
+pub fn validate(object: &Object) -> Vec<Problem> {
+    let mut problems = Problems::default();
+    meta::check(object, &mut problems);
+    if let Some(mesh) = object.spec.mesh() {
+        meta::label(mesh, "spec.mesh", &mut problems);
+    }
+    match &object.spec {
+        Spec::Mesh(spec) => mesh::check(spec, &mut problems),
+        Spec::Dataplane(spec) => dataplane::check(spec, &mut problems),
+        Spec::TrafficPermission(spec) => traffic_permission::check(spec, &mut problems),
+        Spec::TrafficRoute(spec) => traffic_route::check(spec, &mut problems),
+    }
+    problems.0
+}
+
+#[derive(Default)]
+struct Problems(Vec<Problem>);
+
+impl Problems {
+    fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
+        self.0.push(Problem::new(field, message));
+    }
+
+    fn require(&mut self, holds: bool, field: impl Into<String>, message: impl Into<String>) {
+        if !holds {
+            self.add(field, message);
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! What each proxy is to do, from what a zone knows of a mesh.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use ursa_crds::{DataplaneSpec, Object, Protocol as TagProtocol, Spec, Tags, tag};
+use ursa_model::{
+    Destination, Inbound, InboundTls, Outbound, Protocol, ProxyId, ProxyModel, SpiffeId, TrustDomain,
+};
+
+use crate::input::{Instance, MeshInput, RemoteZone};
+use crate::permission::Permissions;
+use crate::route::Routes;
+
+/// An inbound of the own zone, with the tags that policies see.
+#[derive(Clone, Debug)]
+pub(crate) struct LocalInbound {
+    pub(crate) address: IpAddr,
+    pub(crate) port: u16,
+    /// With the automatic tags.
+    pub(crate) tags: Tags,
+    pub(crate) protocol: Protocol,
+    /// The service in the certificate.
+    pub(crate) primary: String,
+    pub(crate) state: ursa_model::EndpointState,
+    /// Ready, and not about to stop.
+    pub(crate) serves: bool,
+}
+
+/// What a zone knows of a mesh, prepared for looking things up.
+#[derive(Debug)]
+pub struct MeshView {
+    pub(crate) input: MeshInput,
+    pub(crate) mtls: bool,
+    /// Inbounds of the own zone by service.
+    pub(crate) local: BTreeMap<String, Vec<LocalInbound>>,
+    instances: HashMap<String, usize>,
+    permissions: Permissions,
+    pub(crate) routes: Routes,
+}
+
+impl MeshView {
+    /// Prepares what is known.
+    pub fn new(mut input: MeshInput) -> Self {
+        let by_key = |a: &Arc<Object>, b: &Arc<Object>| a.key().cmp(&b.key());
+        input.instances.sort_by(|a, b| by_key(&a.dataplane, &b.dataplane));
+        input.permissions.sort_by(by_key);
+        input.routes.sort_by(by_key);
+        input.remotes.sort_by(|a, b| a.zone.cmp(&b.zone));
+        let mut local: BTreeMap<String, Vec<LocalInbound>> = BTreeMap::new();
+        let mut instances = HashMap::new();
+        for (position, instance) in input.instances.iter().enumerate() {
+            instances.insert(instance.dataplane.meta.name.clone(), position);
+            for inbound in local_inbounds(instance, &input.zone) {
+                local.entry(inbound.tags[tag::SERVICE].clone()).or_default().push(inbound);
+            }
+        }
+        Self {
+            mtls: input.spec.enabled_backend().is_some(),
+            permissions: Permissions::new(&input.permissions),
+            routes: Routes::new(&input.routes),
+            local,
+            instances,
+            input,
+        }
+    }
+
+    /// The identity of a dataplane of this zone.
+    pub fn identity(&self, dataplane: &Object) -> SpiffeId {
+        let domain = TrustDomain::new(&self.input.zone, &self.input.name);
+        SpiffeId::universal(domain, primary_service(dataplane_spec(dataplane)), &dataplane.meta.name)
+    }
+
+    /// What the proxy of a dataplane of this zone is to do; `None` if there is no such dataplane.
+    pub fn proxy(&self, name: &str) -> Option<ProxyModel> {
+        let instance = &self.input.instances[*self.instances.get(name)?];
+        let spec = dataplane_spec(&instance.dataplane);
+        let tag_sets: Vec<Tags> =
+            spec.networking.inbound.iter().map(|i| automatic(&i.tags, &self.input.zone)).collect();
+        let mut inbounds: Vec<Inbound> = spec
+            .networking
+            .inbound
+            .iter()
+            .zip(&tag_sets)
+            .map(|(inbound, tags)| self.inbound(spec, inbound, tags))
+            .collect();
+        inbounds.sort_by_key(|inbound| (inbound.address, inbound.port));
+        let mut used: BTreeMap<ursa_model::DestinationId, ursa_model::Balancer> = BTreeMap::new();
+        let mut outbounds = Vec::with_capacity(spec.networking.outbound.len());
+        for outbound in &spec.networking.outbound {
+            let chosen = self.routes.choose(&self.input.name, &tag_sets, &outbound.tags);
+            for share in &chosen.shares {
+                used.entry(share.destination.clone()).or_insert(chosen.balancer);
+            }
+            outbounds.push(Outbound {
+                address: outbound.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+                port: outbound.port,
+                service: outbound.service().to_owned(),
+                protocol: self.protocol_of_all(&chosen.shares),
+                shares: chosen.shares,
+            });
+        }
+        outbounds.sort_by_key(|outbound| (outbound.address, outbound.port));
+        let destinations = used
+            .into_iter()
+            .map(|(id, balancer)| Destination {
+                protocol: self.protocol(&id.service),
+                tls: self.mtls.then(|| self.upstream_tls(&id)),
+                balancer,
+                id,
+            })
+            .collect();
+        Some(ProxyModel {
+            id: ProxyId::new(&self.input.name, name),
+            zone: self.input.zone.clone(),
+            inbounds,
+            outbounds,
+            destinations,
+            ingress_routes: Vec::new(),
+            ingress_listener: None,
+        })
+    }
+
+    fn inbound(&self, spec: &DataplaneSpec, inbound: &ursa_crds::Inbound, tags: &Tags) -> Inbound {
+        Inbound {
+            address: spec.networking.address,
+            port: inbound.port,
+            app_address: inbound.service_address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            app_port: inbound.service_port.unwrap_or(inbound.port),
+            service: inbound.service().to_owned(),
+            protocol: protocol(inbound.protocol()),
+            tls: self.mtls.then(|| InboundTls {
+                trust: self.input.trust.clone(),
+                allowed: self.permissions.callers(tags, &self.zones(), || self.known_identities()),
+            }),
+        }
+    }
+
+    /// Names of the zones whose roots are known.
+    fn zones(&self) -> Vec<TrustDomain> {
+        let domain = |name: &String| {
+            let zone = name.strip_suffix(".ursa")?.split_once('.')?.0;
+            Some(TrustDomain::new(zone, &self.input.name))
+        };
+        self.input.trust.keys().filter_map(domain).collect()
+    }
+
+    /// (zone, primary service) of every workload that is known.
+    fn known_identities(&self) -> BTreeSet<(TrustDomain, String)> {
+        let domain = |zone: &str| TrustDomain::new(zone, &self.input.name);
+        let own = self.input.instances.iter().map(|instance| {
+            (domain(&self.input.zone), primary_service(dataplane_spec(&instance.dataplane)).to_owned())
+        });
+        let others = self.input.remotes.iter().flat_map(|remote| {
+            let services = remote.services.iter().flat_map(|service| &service.identity_services);
+            services.map(|service| (domain(&remote.zone), service.clone()))
+        });
+        own.chain(others).collect()
+    }
+
+    /// The other zones, as far as traffic may go there: without mutual TLS it stays at home.
+    pub(crate) fn reachable_remotes(&self) -> impl Iterator<Item = &RemoteZone> {
+        self.input.remotes.iter().filter(|_| self.mtls)
+    }
+
+    /// What all shares of an outbound speak, or opaque bytes if they disagree.
+    fn protocol_of_all(&self, shares: &[ursa_model::Share]) -> Protocol {
+        let mut protocols = shares.iter().map(|share| self.protocol(&share.destination.service));
+        let first = protocols.next().unwrap_or_default();
+        if protocols.all(|protocol| protocol == first) { first } else { Protocol::Tcp }
+    }
+
+    /// What all instances of a service speak, or opaque bytes if they disagree.
+    pub(crate) fn protocol(&self, service: &str) -> Protocol {
+        let own = self.local.get(service).into_iter().flatten().map(|inbound| inbound.protocol);
+        let others = self.reachable_remotes().flat_map(|remote| &remote.services);
+        let others = others
+            .filter(|s| s.tags.get(tag::SERVICE).is_some_and(|name| name == service))
+            .map(|s| s.protocol);
+        let mut all = own.chain(others);
+        let first = all.next().unwrap_or_default();
+        if all.all(|protocol| protocol == first) { first } else { Protocol::Tcp }
+    }
+}
+
+fn dataplane_spec(object: &Object) -> &DataplaneSpec {
+    match &object.spec {
+        Spec::Dataplane(spec) => spec,
+        other => unreachable!("instances hold dataplanes, not {}", other.kind()),
+    }
+}
+
+/// The service in the workload's certificate.
+fn primary_service(spec: &DataplaneSpec) -> &str {
+    spec.networking.inbound.first().map_or("-", ursa_crds::Inbound::service)
+}
+
+/// The user's tags, and those that are set for them.
+fn automatic(tags: &Tags, zone: &str) -> Tags {
+    let mut tags = tags.clone();
+    tags.insert(tag::ZONE.into(), zone.into());
+    tags.entry(tag::PROTOCOL.into()).or_insert_with(|| "tcp".into());
+    tags
+}
+
+fn protocol(tag: TagProtocol) -> Protocol {
+    match tag {
+        TagProtocol::Tcp => Protocol::Tcp,
+        TagProtocol::Http => Protocol::Http,
+        TagProtocol::Http2 | TagProtocol::Grpc => Protocol::Http2,
+    }
+}
+
+fn local_inbounds<'a>(instance: &'a Instance, zone: &'a str) -> impl Iterator<Item = LocalInbound> + 'a {
+    let spec = dataplane_spec(&instance.dataplane);
+    spec.networking.inbound.iter().map(move |inbound| LocalInbound {
+        address: spec.networking.address,
+        port: inbound.port,
+        tags: automatic(&inbound.tags, zone),
+        protocol: protocol(inbound.protocol()),
+        primary: primary_service(spec).to_owned(),
+        state: instance.state,
+        serves: !instance.draining && !instance.unready_ports.contains(&inbound.port),
+    })
+}

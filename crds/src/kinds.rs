@@ -1,0 +1,152 @@
+//! The one list of kinds: stores, sync, validation, REST routes, CLI and generators iterate over it.
+
+use std::fmt;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube_core::CustomResourceExt as _;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::decode::{Problem, strict};
+use crate::{dataplane, mesh, traffic_permission, traffic_route};
+
+/// Where the names of a kind are unique, and the REST path that follows from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// In the whole system: `/PLURAL/NAME`.
+    Global,
+    /// In a mesh: `/meshes/MESH/PLURAL/NAME`; the resource carries `spec.mesh`.
+    Mesh,
+}
+
+/// What is known of a kind without an object of it.
+#[derive(Debug)]
+pub struct KindInfo {
+    /// The kind.
+    pub kind: Kind,
+    /// As `kind` says it in a resource.
+    pub name: &'static str,
+    /// Lower-case plural: the REST path and the CRD's plural.
+    pub plural: &'static str,
+    /// Lower-case singular, as the CLI takes it.
+    pub singular: &'static str,
+    /// Short names, as the CLI takes them.
+    pub short_names: &'static [&'static str],
+    /// Where names are unique.
+    pub scope: Scope,
+    /// Whether it selects sources and destinations.
+    pub policy: bool,
+    /// The custom resource definition as the types give it.
+    pub crd: fn() -> CustomResourceDefinition,
+    /// Reads `spec` strictly; the path in the problem starts with `spec`.
+    pub decode_spec: fn(&Value) -> Result<Spec, Problem>,
+}
+
+macro_rules! kinds {
+    ($($kind:ident { module: $module:ident, spec: $spec:ident, plural: $plural:literal, singular: $singular:literal,
+        short: $short:expr, scope: $scope:ident, policy: $policy:literal },)*) => {
+        /// A kind of resource.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Kind { $(
+            #[doc = concat!("See [`", stringify!($module), "::", stringify!($spec), "`](crate::", stringify!($spec), ").")]
+            $kind,
+        )* }
+
+        /// The specification of an object of any kind.
+        #[derive(Clone, Debug, PartialEq, Serialize)]
+        #[serde(untagged)]
+        pub enum Spec { $(
+            #[doc = concat!("Of the kind `", stringify!($kind), "`.")]
+            $kind($module::$spec),
+        )* }
+
+        /// Every kind, in the order in which objects that depend on each other can be applied.
+        pub const KINDS: &[KindInfo] = &[$(KindInfo {
+            kind: Kind::$kind,
+            name: stringify!($kind),
+            plural: $plural,
+            singular: $singular,
+            short_names: $short,
+            scope: Scope::$scope,
+            policy: $policy,
+            crd: $module::$kind::crd,
+            decode_spec: |value| strict(value, "spec").map(Spec::$kind),
+        },)*];
+
+        impl Spec {
+            /// The kind that it specifies.
+            pub fn kind(&self) -> Kind {
+                match self { $(Self::$kind(_) => Kind::$kind,)* }
+            }
+        }
+    };
+}
+
+kinds! {
+    Mesh { module: mesh, spec: MeshSpec, plural: "meshes", singular: "mesh", short: &[], scope: Global, policy: false },
+    Dataplane { module: dataplane, spec: DataplaneSpec, plural: "dataplanes", singular: "dataplane", short: &["dp"], scope: Mesh, policy: false },
+    TrafficPermission { module: traffic_permission, spec: TrafficPermissionSpec, plural: "trafficpermissions", singular: "trafficpermission", short: &["tp"], scope: Mesh, policy: true },
+    TrafficRoute { module: traffic_route, spec: TrafficRouteSpec, plural: "trafficroutes", singular: "trafficroute", short: &["tr"], scope: Mesh, policy: true },
+}
+
+impl Kind {
+    /// What is known of the kind.
+    pub fn info(self) -> &'static KindInfo {
+        &KINDS[self as usize]
+    }
+
+    /// By the name in a resource's `kind`.
+    pub fn by_name(name: &str) -> Option<Self> {
+        KINDS.iter().find(|info| info.name == name).map(|info| info.kind)
+    }
+
+    /// By the plural in a REST path.
+    pub fn by_plural(plural: &str) -> Option<Self> {
+        KINDS.iter().find(|info| info.plural == plural).map(|info| info.kind)
+    }
+
+    /// By any word that a person would type: name, plural, singular or short name, in any case.
+    pub fn by_word(word: &str) -> Option<Self> {
+        let word = word.to_lowercase();
+        let known = |info: &&KindInfo| {
+            info.plural == word || info.singular == word || info.short_names.contains(&word.as_str())
+        };
+        KINDS.iter().find(known).map(|info| info.kind)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.info().name)
+    }
+}
+
+impl Spec {
+    /// The mesh that the object says it belongs to; `None` for kinds that belong to none.
+    pub fn mesh(&self) -> Option<&str> {
+        match self {
+            Self::Mesh(_) => None,
+            Self::Dataplane(spec) => Some(&spec.mesh),
+            Self::TrafficPermission(spec) => Some(&spec.mesh),
+            Self::TrafficRoute(spec) => Some(&spec.mesh),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_is_in_the_order_of_the_enum_and_agrees_with_the_definitions() {
+        for (position, info) in KINDS.iter().enumerate() {
+            assert_eq!(info.kind as usize, position);
+            let crd = (info.crd)();
+            assert_eq!(crd.spec.names.plural, info.plural);
+            assert_eq!(crd.spec.names.kind, info.name);
+            assert_eq!(crd.spec.names.singular.as_deref(), Some(info.singular));
+            assert_eq!(crd.spec.names.short_names.unwrap_or_default(), info.short_names);
+            assert_eq!(crd.spec.scope == "Namespaced", info.scope == Scope::Mesh);
+        }
+    }
+}

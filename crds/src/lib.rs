@@ -1,0 +1,38 @@
+//! Every resource of Ursa as a Rust type, one file a kind, and the one list of kinds ([`KINDS`]).
+//!
+//! A resource has one form everywhere, the Kubernetes one: `apiVersion, kind, metadata, spec, status`.
+//! `kubectl`, `ursactl` and the REST API take the same files. The schemas of the custom resource definitions
+//! beside this crate's `src/` are generated from these types (`make generate`).
+//!
+//! Invariant: what is read from outside passes [`decode`] once; past it a [`Spec`] has no unknown field.
+
+mod common;
+mod dataplane;
+mod decode;
+mod duration;
+mod kinds;
+mod mesh;
+mod object;
+mod traffic_permission;
+mod traffic_route;
+
+pub use common::{DEFAULT_MESH, Selector, Tags, tag};
+pub use dataplane::{
+    Dataplane, DataplaneSpec, HttpProbe, Inbound, Networking, Outbound, Probe, Protocol, TcpProbe,
+};
+pub use decode::{DecodeError, Problem, decode, decode_value, parse_documents};
+pub use duration::Duration;
+pub use kinds::{KINDS, Kind, KindInfo, Scope, Spec};
+pub use mesh::{CaBackend, CaType, DpCert, Mesh, MeshSpec, Mtls, MtlsMode, Rotation, Routing};
+pub use object::{Meta, Object, ObjectKey};
+pub use traffic_permission::{Action, TrafficPermission, TrafficPermissionSpec};
+pub use traffic_route::{
+    LoadBalancer, LoadBalancerType, RouteConf, TrafficRoute, TrafficRouteSpec, WeightedDestination,
+};
+
+/// The API group of every resource.
+pub const GROUP: &str = "ursamesh.io";
+/// The version of the API group that is served and stored.
+pub const VERSION: &str = "v1alpha1";
+/// `GROUP/VERSION`, as `apiVersion` says it.
+pub const API_VERSION: &str = "ursamesh.io/v1alpha1";

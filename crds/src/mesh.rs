@@ -1,0 +1,126 @@
+//! `Mesh`: a tenant with its own certificate authorities, identities, policies and services.
+
+use kube_derive::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::Duration;
+
+/// A tenant: meshes never see one another. Mutual TLS for all its traffic is one field away.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "ursamesh.io",
+    version = "v1alpha1",
+    kind = "Mesh",
+    plural = "meshes",
+    category = "ursa",
+    doc = "A tenant of the service mesh with its own certificate authorities, identities, policies and services.",
+    printcolumn(name = "mTLS", type_ = "string", json_path = ".spec.mtls.enabledBackend"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    crates(kube_core = "::kube_core")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct MeshSpec {
+    /// Mutual TLS between all workloads of the mesh; without it traffic is plaintext and stays in its zone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtls: Option<Mtls>,
+    /// How traffic is spread where no `TrafficRoute` says otherwise.
+    #[serde(default)]
+    pub routing: Routing,
+}
+
+impl MeshSpec {
+    /// The certificate authority in force, if mutual TLS is on.
+    pub fn enabled_backend(&self) -> Option<&CaBackend> {
+        let mtls = self.mtls.as_ref()?;
+        let enabled = mtls.enabled_backend.as_deref()?;
+        mtls.backends.iter().find(|backend| backend.name == enabled)
+    }
+}
+
+/// Mutual TLS of a mesh.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "!has(self.enabledBackend) || self.backends.exists(b, b.name == self.enabledBackend)",
+    "message": "enabledBackend must be the name of one of the backends"
+}]))]
+pub struct Mtls {
+    /// The name of the backend that signs; leave it out to turn mutual TLS off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enabled_backend: Option<String>,
+    /// What an inbound accepts.
+    #[serde(default)]
+    pub mode: MtlsMode,
+    /// Certificate authorities by name.
+    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub backends: Vec<CaBackend>,
+}
+
+/// What an inbound accepts once mutual TLS is on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum MtlsMode {
+    /// Mutual TLS only.
+    #[default]
+    Strict,
+}
+
+/// A certificate authority.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CaBackend {
+    /// The backend's name in the mesh.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// Where the authority comes from.
+    #[serde(rename = "type")]
+    pub ca_type: CaType,
+    /// The certificates that workloads get.
+    #[serde(default)]
+    pub dp_cert: DpCert,
+}
+
+/// Where a certificate authority comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum CaType {
+    /// Each zone makes a root of its own; the key never leaves the zone.
+    Builtin,
+}
+
+/// The certificates that workloads get.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DpCert {
+    /// How long they live.
+    #[serde(default)]
+    pub rotation: Rotation,
+}
+
+/// How long workload certificates live.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Rotation {
+    /// Lifetime of a certificate; it is renewed when two thirds of it have passed. From 5s to 720h.
+    #[serde(default = "default_expiration")]
+    pub expiration: Duration,
+}
+
+const fn default_expiration() -> Duration {
+    Duration::from_millis(24 * 3_600_000)
+}
+
+impl Default for Rotation {
+    fn default() -> Self {
+        Self { expiration: default_expiration() }
+    }
+}
+
+/// How traffic is spread where no `TrafficRoute` says otherwise.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Routing {
+    /// Prefer instances of the own zone and fail over to other zones; otherwise all instances of all zones
+    /// get equal shares.
+    #[serde(default)]
+    pub locality_aware_load_balancing: bool,
+}

@@ -1,0 +1,159 @@
+//! The session: who the agent is, what the control plane wants it to have, whether the application is ready.
+//!
+//! Invariant: Hello comes first, then the readiness as it is, then only changes.
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+use tracing::error;
+use ursa_proto::agent::agent_client::AgentClient;
+use ursa_proto::agent::{
+    Draining, FromAgent, Hello, Identity, InboundReadiness, Readiness as WireReadiness, ToAgent, Welcome,
+    from_agent, to_agent,
+};
+
+use crate::certificates::renewal::Announced;
+use crate::cp::{End, Link};
+use crate::probe::Readiness;
+
+/// How long the control plane may take to welcome an agent.
+const WELCOME_WITHIN: Duration = Duration::from_secs(10);
+
+/// An accepted session.
+pub(super) struct Session {
+    /// What the control plane calls this proxy.
+    pub(super) node_id: String,
+    /// The zone.
+    pub(super) zone: String,
+    // Few messages, all of our making.
+    outgoing: mpsc::UnboundedSender<FromAgent>,
+    incoming: Streaming<ToAgent>,
+}
+
+impl Session {
+    /// Says hello; returns when welcome.
+    pub(super) async fn open(link: &Link, hello: Hello) -> Result<Self, End> {
+        let (outgoing, receiver) = mpsc::unbounded_channel();
+        send(&outgoing, from_agent::Message::Hello(hello));
+        let request = link.authorize(UnboundedReceiverStream::new(receiver))?;
+        let mut client = AgentClient::new(link.channel());
+        let open = async {
+            let mut incoming = client.session(request).await?.into_inner();
+            let first = incoming.message().await?.and_then(|message| message.message);
+            Ok::<_, Status>((incoming, first))
+        };
+        let (incoming, first) = timeout(WELCOME_WITHIN, open)
+            .await
+            .map_err(|_| Status::deadline_exceeded("the control plane does not answer"))??;
+        match first {
+            Some(to_agent::Message::Welcome(Welcome { node_id, zone })) => {
+                Ok(Self { node_id, zone, outgoing, incoming })
+            }
+            None => Err(End::Closed),
+            Some(to_agent::Message::Identity(_)) => {
+                Err(Status::internal("the control plane's first message is no Welcome").into())
+            }
+        }
+    }
+
+    /// Runs the session; returns why it ended.
+    pub(super) async fn run(
+        &mut self,
+        readiness: &mut watch::Receiver<Readiness>,
+        announced: &watch::Sender<Option<Announced>>,
+        draining: &CancellationToken,
+    ) -> End {
+        self.tell(&readiness.borrow_and_update().clone());
+        let mut drains = false;
+        loop {
+            tokio::select! {
+                message = self.incoming.message() => match message {
+                    // Whatever the end is like: the control plane has read that the proxy drains.
+                    Ok(None) | Err(_) if drains => return End::Drained,
+                    Ok(None) => return End::Closed,
+                    Err(status) => return status.into(),
+                    Ok(Some(message)) => heard(message, announced),
+                },
+                Ok(()) = readiness.changed() => {
+                    let readiness = readiness.borrow_and_update().clone();
+                    self.tell(&readiness);
+                }
+                () = draining.cancelled(), if !drains => {
+                    drains = true;
+                    send(&self.outgoing, from_agent::Message::Draining(Draining {}));
+                }
+            }
+        }
+    }
+
+    fn tell(&self, readiness: &Readiness) {
+        if readiness.is_empty() {
+            return;
+        }
+        let inbounds = readiness
+            .iter()
+            .map(|(port, ready)| InboundReadiness { port: (*port).into(), ready: *ready })
+            .collect();
+        send(&self.outgoing, from_agent::Message::Readiness(WireReadiness { inbounds }));
+    }
+}
+
+/// A stream that is gone is noticed by its other direction.
+fn send(outgoing: &mpsc::UnboundedSender<FromAgent>, message: from_agent::Message) {
+    let _ = outgoing.send(FromAgent { message: Some(message) });
+}
+
+fn heard(message: ToAgent, announced: &watch::Sender<Option<Announced>>) {
+    match message.message {
+        Some(to_agent::Message::Identity(identity)) => match parse(identity) {
+            Ok(identity) => {
+                announced.send_if_modified(|known| {
+                    let changed = known.as_ref() != Some(&identity);
+                    *known = Some(identity);
+                    changed
+                });
+            }
+            Err(error) => {
+                error!(%error, "the control plane announced an identity that is none; keeping the last")
+            }
+        },
+        // A second Welcome says nothing new; what is not known comes from a newer control plane.
+        Some(to_agent::Message::Welcome(_)) | None => {}
+    }
+}
+
+fn parse(
+    Identity { spiffe_id, signer, lifetime_ms }: Identity,
+) -> Result<Announced, ursa_model::ParseSpiffeIdError> {
+    if spiffe_id.is_empty() {
+        return Ok(Announced::Off);
+    }
+    let spiffe_id = spiffe_id.parse()?;
+    Ok(Announced::Identity { spiffe_id, signer, lifetime: Duration::from_millis(lifetime_ms) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_identity_means_off_and_a_broken_one_changes_nothing() {
+        let announced = watch::Sender::new(None);
+        let say = |spiffe_id: &str| {
+            let identity = Identity { spiffe_id: spiffe_id.into(), signer: "ca".into(), lifetime_ms: 60_000 };
+            heard(ToAgent { message: Some(to_agent::Message::Identity(identity)) }, &announced);
+        };
+        say("");
+        assert_eq!(*announced.borrow(), Some(Announced::Off));
+        say("spiffe://east.default.ursa/service/web/ns/-/tags/-/proxy/web-1");
+        assert!(
+            matches!(&*announced.borrow(), Some(Announced::Identity { lifetime, .. }) if lifetime.as_secs() == 60)
+        );
+        say("spiffe://example.org/anything");
+        assert!(matches!(&*announced.borrow(), Some(Announced::Identity { .. })));
+    }
+}

@@ -1,0 +1,31 @@
+//! `ursa-dp`: see the library. This file only reads the command line and starts the runtime.
+//!
+//! Invariant: the runtime's root future is polled on the main thread, on which Envoy's life depends.
+
+use anyhow::Context;
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+use ursa_dp::config::{Cli, Command, Config};
+use ursa_dp::{exec, run};
+
+fn main() -> anyhow::Result<()> {
+    rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .map_err(|_| anyhow::anyhow!("TLS was set up before the program began"))?;
+    match Cli::parse().command {
+        Command::Run(config) => start(*config),
+        Command::ExecEnvoy(arguments) => match exec::exec(&arguments)? {},
+    }
+}
+
+fn start(config: Config) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&config.log_level)
+        .with_context(|| format!("--log-level {:?} is none: try info or debug", config.log_level))?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2) // Beside a workload: its cores are not ours.
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(Box::pin(run::run(config)))
+}

@@ -1,0 +1,176 @@
+//! Wires the parts together, and ends them in order.
+//!
+//! Invariant: one shutdown token; when [`run`] returns, Envoy has ended and the last-good set is on disk.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use ursa_envoy::BootstrapSettings;
+use ursa_proto::agent::Hello;
+
+use crate::admin::Admin;
+use crate::certificates::store::IdentityStore;
+use crate::certificates::{self, Certificates};
+use crate::config::Config;
+use crate::cp::{self, ControlPlane};
+use crate::drain::Drain;
+use crate::files::{lock_dir, private_dir, remove_stale, socket_path};
+use crate::xds::store::Store;
+use crate::xds::{downstream, engine};
+use crate::{dataplane_file, envoy, probe};
+
+/// Bound for the tasks to end after Envoy has.
+const END_WITHIN: Duration = Duration::from_secs(5);
+
+/// Runs the proxy until it is told to stop. To be awaited on the main thread (see [`envoy::supervise`]).
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    let agent_socket = socket_path(&config.run_dir, "xds.sock")?;
+    let admin_socket = socket_path(&config.run_dir, "admin.sock")?;
+    let file = dataplane_file::read(&config.dataplane_file)?;
+    cp::trust(&config.ca_file)?;
+    for folder in [&config.run_dir, &config.data_dir] {
+        private_dir(folder)?;
+    }
+    let _run_lock = lock_dir(&config.run_dir)?;
+    let _data_lock = lock_dir(&config.data_dir)?;
+    let envoy_version = envoy::version(&config.envoy).await?;
+    let node_id = file.proxy.to_string();
+    info!(proxy = node_id, envoy_version, cp = %config.cp_address, "starting");
+
+    let shutdown = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+
+    let identities = IdentityStore::new(&config.data_dir);
+    let held = watch::Sender::new(certificates::load(&identities, &file.proxy));
+    let secret =
+        watch::Sender::new(held.borrow().as_deref().map(|held| Arc::new(certificates::secret(held))));
+    let announced = watch::Sender::new(None);
+    let link = watch::Sender::new(None);
+    let readiness = watch::Sender::new(probe::initial(&file.probes));
+    let drain = Drain {
+        draining: CancellationToken::new(),
+        announced: CancellationToken::new(),
+        admin: Admin::new(admin_socket.clone()),
+        drain_time: config.drain_time,
+    };
+
+    let (relay, handle) = engine::engine(Store::new(&config.data_dir, &node_id));
+    tasks.spawn(relay.run(secret.subscribe(), shutdown.clone()));
+    let listener = downstream::bind(&agent_socket)
+        .with_context(|| format!("cannot listen at {}", agent_socket.display()))?;
+    let serving = downstream::serve(listener, handle.clone(), shutdown.clone());
+    tasks.spawn(async move {
+        if let Err(error) = serving.await {
+            warn!(%error, "the xDS server for Envoy failed");
+        }
+    });
+    tasks.spawn(follow(held.subscribe(), secret, shutdown.clone()));
+    let control_plane = ControlPlane {
+        address: config.cp_address,
+        ca_file: config.ca_file,
+        token_file: config.token_file,
+        hello: Hello { resource: file.bytes, agent_version: env!("CARGO_PKG_VERSION").into(), envoy_version },
+        held: held.subscribe(),
+        readiness: readiness.subscribe(),
+        announced: announced.clone(),
+        link: link.clone(),
+        engine: handle,
+        draining: drain.draining.clone(),
+        announced_drain: drain.announced.clone(),
+    };
+    tasks.spawn(control_plane.run(shutdown.clone()));
+    let certificates =
+        Certificates { announced: announced.subscribe(), link: link.subscribe(), held, store: identities };
+    tasks.spawn(certificates.run(shutdown.clone()));
+    tasks.spawn(probe::run(file.probes, readiness, shutdown.clone()));
+
+    let settings = envoy::Settings {
+        envoy: config.envoy,
+        bootstrap: BootstrapSettings {
+            node_id,
+            agent_socket: agent_socket.clone(),
+            admin_socket: admin_socket.clone(),
+        },
+        bootstrap_file: config.run_dir.join("bootstrap.json"),
+        drain_time: config.drain_time,
+        concurrency: config.concurrency,
+    };
+    let stop = CancellationToken::new();
+    let proxy = async { tokio::join!(envoy::supervise(settings, stop.clone()), until_stopped(drain, &stop)) };
+    let result = tokio::select! {
+        (supervised, signals) = proxy => supervised.context("cannot run Envoy").and(signals),
+        ended = tasks.join_next() => match ended {
+            Some(Err(error)) => Err(error).context("a part of the agent failed"),
+            _ => bail!("a part of the agent ended by itself"),
+        },
+    };
+
+    shutdown.cancel();
+    let all = async { while tasks.join_next().await.is_some() {} };
+    if timeout(END_WITHIN, all).await.is_err() {
+        warn!("not all parts ended in time");
+    }
+    for socket in [&agent_socket, &admin_socket] {
+        if let Err(error) = remove_stale(socket) {
+            warn!(socket = %socket.display(), %error, "cannot remove the socket");
+        }
+    }
+    info!("stopped");
+    result
+}
+
+/// Hands each new certificate to the relay.
+async fn follow(
+    mut held: watch::Receiver<Option<Arc<certificates::store::Held>>>,
+    secret: watch::Sender<Option<Arc<crate::xds::cache::Entry>>>,
+    shutdown: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            Ok(()) = held.changed() => {
+                let entry = held.borrow_and_update().as_deref().map(|held| Arc::new(certificates::secret(held)));
+                secret.send_replace(entry);
+            }
+            () = shutdown.cancelled() => return,
+        }
+    }
+}
+
+/// Waits for a signal and drains; a second signal ends that. Then Envoy is to stop.
+async fn until_stopped(drain: Drain, stop: &CancellationToken) -> anyhow::Result<()> {
+    let _stop = stop.clone().drop_guard();
+    let mut signals = Signals::new()?;
+    let name = signals.next().await;
+    info!(signal = name, drain_time = ?drain.drain_time, "draining");
+    tokio::select! {
+        () = drain.run() => info!("drained"),
+        name = signals.next() => warn!(signal = name, "told again: stopping at once"),
+    }
+    Ok(())
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}

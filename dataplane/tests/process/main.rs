@@ -1,0 +1,15 @@
+//! The real agent with a real Envoy, against a control plane over real TLS that is part of the test.
+//!
+//! Invariant: every wait has a condition and a bound.
+
+mod agent;
+mod drain;
+mod identity;
+mod mesh;
+mod plane;
+mod plane_tls;
+mod refusals;
+mod startup;
+mod survival;
+mod traffic;
+mod wait;

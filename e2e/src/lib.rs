@@ -1,0 +1,18 @@
+//! What tests as a user need: the built binaries, real Envoys and a real Redis as child processes on loopback
+//! addresses of the test's own, and waits that have a condition and a bound.
+//!
+//! Invariant: whatever a test starts ends with it, and what it logged stays under `target/e2e/<test>/` if it fails.
+
+mod api;
+mod apps;
+mod net;
+mod process;
+mod wait;
+mod world;
+
+pub use api::Api;
+pub use apps::{Banner, answer, call, refused, refused_plaintext};
+pub use net::Addresses;
+pub use process::{Process, binary, envoy};
+pub use wait::eventually;
+pub use world::{Agent, ControlPlane, Workload, World};

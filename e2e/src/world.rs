@@ -1,0 +1,277 @@
+//! A mesh of real processes for one test.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::{Addresses, Api, Process, binary, envoy, eventually};
+
+/// How long a process may take to come up on a busy machine.
+const START: Duration = Duration::from_secs(30);
+
+/// A test's folder, addresses and run-time sockets.
+#[derive(Debug)]
+pub struct World {
+    /// Loopback addresses.
+    pub addresses: Addresses,
+    folder: PathBuf,
+    sockets: TempDir,
+}
+
+impl World {
+    /// For the test of this name; its files are in `target/e2e/<name>/`, emptied first.
+    pub fn new(name: &str) -> anyhow::Result<Self> {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let target =
+            binary("ursa-cp")?.parent().and_then(Path::parent).context("target/PROFILE/ursa-cp")?.to_owned();
+        let folder = target.join("e2e").join(name);
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(folder.join("logs"))?;
+        println!("logs: {}", folder.join("logs").display());
+        Ok(Self {
+            addresses: Addresses::take()?,
+            folder,
+            sockets: tempfile::Builder::new().prefix("ursa-").tempdir()?,
+        })
+    }
+
+    /// Where processes log.
+    pub fn logs(&self) -> PathBuf {
+        self.folder.join("logs")
+    }
+
+    /// A file or folder of the test.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Starts a standalone control plane of this zone, at the first host of the zone's addresses.
+    pub async fn standalone(&self, zone: &str) -> anyhow::Result<ControlPlane> {
+        let host = self.addresses.host(1, 1);
+        let mut plane = ControlPlane {
+            host,
+            data: self.path(&format!("cp-{zone}")),
+            logs: self.logs(),
+            name: format!("cp-{zone}"),
+            args: ["--mode", "standalone", "--zone", zone].map(str::to_owned).to_vec(),
+            process: None,
+        };
+        plane.start().await?;
+        Ok(plane)
+    }
+
+    /// Starts the agent of a workload.
+    pub async fn agent(&self, plane: &ControlPlane, workload: &Workload) -> anyhow::Result<Agent> {
+        let Workload { mesh, name, .. } = workload;
+        let token = plane.api()?.dataplane_token(mesh, name, &workload.services()).await?;
+        self.agent_with(plane, workload, &token)
+    }
+
+    /// Starts the agent of a workload with this token.
+    pub fn agent_with(
+        &self,
+        plane: &ControlPlane,
+        workload: &Workload,
+        token: &str,
+    ) -> anyhow::Result<Agent> {
+        let name = format!("{}-{}", workload.mesh, workload.name);
+        let files = self.path(&format!("dp-{name}"));
+        std::fs::create_dir_all(&files)?;
+        std::fs::write(files.join("dataplane.yaml"), workload.resource().to_string())?;
+        std::fs::write(files.join("token"), token)?;
+        let run = self.sockets.path().join(&name);
+        std::fs::create_dir_all(&run)?;
+        let mut agent = Agent {
+            name: format!("dp-{name}"),
+            logs: self.logs(),
+            files,
+            run,
+            control_plane: format!("https://{}", SocketAddr::new(plane.host, 5678)),
+            ca: plane.data.join("tls/ca.pem"),
+            process: None,
+        };
+        agent.start()?;
+        Ok(agent)
+    }
+}
+
+/// A control plane.
+#[derive(Debug)]
+pub struct ControlPlane {
+    /// Where all its ports are.
+    pub host: IpAddr,
+    /// Its data folder.
+    pub data: PathBuf,
+    logs: PathBuf,
+    name: String,
+    args: Vec<String>,
+    process: Option<Process>,
+}
+
+impl ControlPlane {
+    /// Starts it, or starts it again, and waits until it is ready.
+    pub async fn start(&mut self) -> anyhow::Result<()> {
+        let at = |port| SocketAddr::new(self.host, port).to_string();
+        let mut command = Command::new(binary("ursa-cp")?);
+        command.arg("run").args(&self.args).arg("--data-dir").arg(&self.data);
+        for (flag, port) in [
+            ("--api-http", 5681),
+            ("--api-https", 5682),
+            ("--agent-address", 5678),
+            ("--diagnostics-address", 5680),
+        ] {
+            command.args([flag, &at(port)]);
+        }
+        let mut process = Process::start(&self.name, &self.logs, command)?;
+        let ready = format!("http://{}/readyz", at(5680));
+        let client = reqwest::Client::builder().no_proxy().build()?;
+        eventually(&format!("{} is ready", self.name), START, async || {
+            process.check()?;
+            anyhow::Ok(client.get(&ready).send().await?.error_for_status()?)
+        })
+        .await?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// Its REST API.
+    pub fn api(&self) -> anyhow::Result<Api> {
+        Api::new(&format!("http://{}", SocketAddr::new(self.host, 5681)), &self.data.join("admin-token"))
+    }
+
+    /// Its process.
+    pub fn process(&mut self) -> anyhow::Result<&mut Process> {
+        self.process.as_mut().context("the control plane was not started")
+    }
+}
+
+/// An agent with its Envoy.
+#[derive(Debug)]
+pub struct Agent {
+    name: String,
+    logs: PathBuf,
+    /// Token, resource and data.
+    pub files: PathBuf,
+    run: PathBuf,
+    control_plane: String,
+    ca: PathBuf,
+    process: Option<Process>,
+}
+
+impl Agent {
+    /// Starts it, or starts it again.
+    pub fn start(&mut self) -> anyhow::Result<()> {
+        let mut command = Command::new(binary("ursa-dp")?);
+        command.arg("run");
+        command.args(["--cp-address", &self.control_plane]);
+        command.arg("--ca-file").arg(&self.ca);
+        command.arg("--dataplane-file").arg(self.files.join("dataplane.yaml"));
+        command.arg("--token-file").arg(self.files.join("token"));
+        command.arg("--data-dir").arg(self.files.join("data"));
+        command.arg("--run-dir").arg(&self.run);
+        command.arg("--envoy").arg(envoy()?);
+        self.process = Some(Process::start(&self.name, &self.logs, command)?);
+        Ok(())
+    }
+
+    /// Its process.
+    pub fn process(&mut self) -> anyhow::Result<&mut Process> {
+        self.process.as_mut().context("the agent was not started")
+    }
+}
+
+/// A workload: what its `Dataplane` says.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    /// The mesh.
+    pub mesh: String,
+    /// The dataplane's name.
+    pub name: String,
+    /// The dataplane's address.
+    pub address: IpAddr,
+    inbounds: Vec<Value>,
+    outbounds: Vec<Value>,
+}
+
+impl Workload {
+    /// A workload in mesh `default`.
+    pub fn new(name: &str, address: IpAddr) -> Self {
+        Self {
+            mesh: "default".into(),
+            name: name.into(),
+            address,
+            inbounds: Vec::new(),
+            outbounds: Vec::new(),
+        }
+    }
+
+    /// In another mesh.
+    #[must_use]
+    pub fn in_mesh(mut self, mesh: &str) -> Self {
+        mesh.clone_into(&mut self.mesh);
+        self
+    }
+
+    /// Serves: the proxy on `port`, the application on `application`; further tags as (key, value).
+    #[must_use]
+    pub fn serves(
+        mut self,
+        service: &str,
+        port: u16,
+        application: SocketAddr,
+        tags: &[(&str, &str)],
+    ) -> Self {
+        let mut all = json!({"ursamesh.io/service": service});
+        for (key, value) in tags {
+            all[*key] = json!(value);
+        }
+        self.inbounds.push(json!({
+            "port": port,
+            "serviceAddress": application.ip(),
+            "servicePort": application.port(),
+            "tags": all,
+        }));
+        self
+    }
+
+    /// With a TCP readiness probe on the inbound that was added last.
+    #[must_use]
+    pub fn probed(mut self) -> Self {
+        if let Some(inbound) = self.inbounds.last_mut() {
+            inbound["readinessProbe"] = json!({"tcp": {}, "interval": "200ms", "timeout": "200ms"});
+        }
+        self
+    }
+
+    /// Calls a service at a port of its own address.
+    #[must_use]
+    pub fn calls(mut self, service: &str, port: u16) -> Self {
+        self.outbounds.push(json!({
+            "address": self.address,
+            "port": port,
+            "tags": {"ursamesh.io/service": service},
+        }));
+        self
+    }
+
+    fn services(&self) -> Vec<&str> {
+        self.inbounds.iter().filter_map(|inbound| inbound["tags"]["ursamesh.io/service"].as_str()).collect()
+    }
+
+    fn resource(&self) -> Value {
+        json!({
+            "apiVersion": "ursamesh.io/v1alpha1",
+            "kind": "Dataplane",
+            "metadata": {"name": self.name},
+            "spec": {
+                "mesh": self.mesh,
+                "networking": {"address": self.address, "inbound": self.inbounds, "outbound": self.outbounds},
+            },
+        })
+    }
+}

@@ -1,0 +1,218 @@
+//! One zone: a standalone control plane, agents with real Envoys, traffic between two workloads.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use ursa_crds::{Kind, ObjectKey};
+use ursa_e2e::{
+    Agent, Banner, ControlPlane, Workload, World, answer, eventually, refused, refused_plaintext,
+};
+
+/// Generous: the figures are printed, not judged.
+const SOON: Duration = Duration::from_secs(10);
+
+const MTLS: &str = "
+apiVersion: ursamesh.io/v1alpha1
+kind: Mesh
+metadata: {name: default}
+spec:
+  mtls:
+    enabledBackend: ca-1
+    backends: [{name: ca-1, type: Builtin}]
+";
+
+fn permission(name: &str, action: &str, source: &str) -> String {
+    format!(
+        "
+apiVersion: ursamesh.io/v1alpha1
+kind: TrafficPermission
+metadata: {{name: {name}}}
+spec:
+  action: {action}
+  sources: [{{match: {{ursamesh.io/service: '{source}'}}}}]
+  destinations: [{{match: {{ursamesh.io/service: '*'}}}}]
+"
+    )
+}
+
+/// A server workload `server` and a client workload `client` that calls it.
+struct Pair {
+    world: World,
+    plane: ControlPlane,
+    server: Agent,
+    client: Agent,
+    _banner: Banner,
+    application: SocketAddr,
+    inbound: SocketAddr,
+    outbound: SocketAddr,
+}
+
+impl Pair {
+    async fn start(test: &str) -> anyhow::Result<Self> {
+        let world = World::new(test)?;
+        let plane = world.standalone("aws").await?;
+        let application = SocketAddr::new(world.addresses.host(1, 4), 16379);
+        let banner = Banner::start(application, "server-1").await?;
+        let inbound = SocketAddr::new(world.addresses.host(1, 4), 6379);
+        let workload =
+            Workload::new("server-1", inbound.ip()).serves("server", 6379, application, &[]).probed();
+        let server = world.agent(&plane, &workload).await?;
+        let outbound = SocketAddr::new(world.addresses.host(1, 3), 26379);
+        let own = SocketAddr::new(outbound.ip(), 5000);
+        let workload =
+            Workload::new("client-1", outbound.ip()).serves("client", 5001, own, &[]).calls("server", 26379);
+        let client = world.agent(&plane, &workload).await?;
+        Ok(Self { world, plane, server, client, _banner: banner, application, inbound, outbound })
+    }
+
+    async fn answers(&self, what: &str) -> anyhow::Result<()> {
+        eventually(what, SOON, async || answer(self.outbound).await).await.map(drop)
+    }
+
+    async fn refuses(&self, what: &str) -> anyhow::Result<()> {
+        eventually(what, SOON, async || refused(self.outbound).await).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn traffic_flows_and_survives_crashes() -> anyhow::Result<()> {
+    let mut pair = Pair::start("standalone-crashes").await?;
+    pair.answers("first answer through two proxies").await?;
+
+    let saved = pair.client.files.join("data/last-good.pb");
+    eventually("the agent has saved its configuration", SOON, async || std::fs::metadata(&saved)).await?;
+    pair.plane.process()?.kill()?;
+    for _ in 0..10 {
+        answer(pair.outbound).await?;
+    }
+    pair.client.process()?.kill()?;
+    pair.client.start()?;
+    pair.answers("agent restarted without its control plane").await?;
+
+    pair.plane.start().await?;
+    pair.answers("control plane is back").await?;
+    let api = pair.plane.api()?;
+    let (_, list) = api.send(reqwest::Method::GET, "/meshes/default/dataplanes", None).await?;
+    assert_eq!(list["items"].as_array().map(Vec::len), Some(2), "{list}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drained_agent_leaves_and_takes_its_dataplane_along() -> anyhow::Result<()> {
+    let mut pair = Pair::start("standalone-drain").await?;
+    pair.answers("first answer").await?;
+    let status = pair.server.process()?.stop()?;
+    assert!(status.success(), "{status}");
+    pair.refuses("no instance is left").await?;
+    let api = pair.plane.api()?;
+    let (status, _) = api.send(reqwest::Method::GET, "/meshes/default/dataplanes/server-1", None).await?;
+    assert_eq!(status, 404);
+    pair.server.start()?;
+    pair.answers("the instance is back").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_application_leaves_the_endpoints_and_comes_back() -> anyhow::Result<()> {
+    let pair = Pair::start("standalone-probe").await?;
+    let other = SocketAddr::new(pair.world.addresses.host(1, 5), 16379);
+    let banner = Banner::start(other, "server-2").await?;
+    let workload = Workload::new("server-2", other.ip()).serves("server", 6379, other, &[]).probed();
+    let _agent = pair.world.agent(&pair.plane, &workload).await?;
+    let both = async || {
+        let mut names = std::collections::BTreeSet::new();
+        for _ in 0..8 {
+            names.insert(answer(pair.outbound).await?);
+        }
+        anyhow::ensure!(names.len() == 2, "only {names:?} answered");
+        Ok(())
+    };
+    eventually("both instances answer", SOON, both).await?;
+    drop(banner);
+    eventually("only the living instance answers", SOON, async || {
+        for _ in 0..20 {
+            let name = answer(pair.outbound).await?;
+            anyhow::ensure!(name == "server-1", "{name} answered");
+        }
+        Ok(())
+    })
+    .await?;
+    let _banner = Banner::start(other, "server-2").await?;
+    eventually("both instances answer again", SOON, both).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mutual_tls_refuses_by_default_and_permissions_open_and_close() -> anyhow::Result<()> {
+    let pair = Pair::start("standalone-mtls").await?;
+    let api = pair.plane.api()?;
+    pair.answers("plaintext").await?;
+
+    api.apply(MTLS).await?;
+    pair.refuses("default deny").await?;
+    eventually("plaintext clients are refused", SOON, async || refused_plaintext(pair.inbound).await).await?;
+
+    api.apply(&permission("allow-all", "Allow", "*")).await?;
+    pair.answers("allow-all").await?;
+    refused_plaintext(pair.inbound).await?;
+    answer(pair.application).await?;
+
+    api.apply(&permission("deny-client", "Deny", "client")).await?;
+    pair.refuses("a Deny wins").await?;
+    api.delete(&ObjectKey::in_mesh(Kind::TrafficPermission, "default", "deny-client")).await?;
+    pair.answers("the Deny is gone").await?;
+
+    api.apply(&permission("allow-all", "Allow", "someone-else")).await?;
+    pair.refuses("allowed to someone else").await?;
+    api.apply(&permission("allow-all", "Allow", "client")).await?;
+    pair.answers("allowed by name").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rotation_under_load_fails_no_request() -> anyhow::Result<()> {
+    let pair = Pair::start("standalone-rotation").await?;
+    let api = pair.plane.api()?;
+    api.apply(&MTLS.replace("type: Builtin", "type: Builtin, dpCert: {rotation: {expiration: 5s}}")).await?;
+    api.apply(&permission("allow-all", "Allow", "*")).await?;
+    pair.answers("mutual TLS is on").await?;
+    eventually("plaintext clients are refused", SOON, async || refused_plaintext(pair.inbound).await).await?;
+    let until = tokio::time::Instant::now() + Duration::from_secs(12);
+    let mut requests = 0;
+    while tokio::time::Instant::now() < until {
+        answer(pair.outbound).await.map_err(|error| error.context(format!("request {requests}")))?;
+        requests += 1;
+    }
+    println!("{requests} requests over three lifetimes of the certificates, none failed");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn envoy_ends_with_its_agent_and_restarts_when_it_dies() -> anyhow::Result<()> {
+    let mut pair = Pair::start("standalone-envoy").await?;
+    pair.answers("first answer").await?;
+    let agent = pair.client.process()?.pid();
+    let envoy = eventually("Envoy's process", SOON, async || child_of(agent.as_raw())).await?;
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(envoy), Signal::SIGKILL)?;
+    pair.answers("Envoy is back").await?;
+    let envoy = eventually("Envoy's new process", SOON, async || child_of(agent.as_raw())).await?;
+    pair.client.process()?.kill()?;
+    eventually("Envoy ends with its agent", SOON, async || {
+        anyhow::ensure!(
+            !std::path::Path::new(&format!("/proc/{envoy}/exe")).exists(),
+            "Envoy {envoy} still runs"
+        );
+        Ok(())
+    })
+    .await
+}
+
+/// The first child process of a process.
+fn child_of(parent: i32) -> anyhow::Result<i32> {
+    let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
+    let threads = std::fs::read_dir(format!("/proc/{parent}/task"))?;
+    let all = threads.filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("children")).ok());
+    let text: String = children.into_iter().chain(all).collect();
+    text.split_whitespace()
+        .next()
+        .and_then(|pid| pid.parse().ok())
+        .ok_or_else(|| anyhow::anyhow!("{parent} has no child"))
+}
