@@ -34,7 +34,7 @@ check: format lint arrows generated licences ## everything that needs no running
 
 .PHONY: test
 test: build ## all tests, with real Envoys and a real Redis
-	@$(WITH_TOOLS) cargo test --workspace
+	@$(WITH_TOOLS) cargo test --workspace --no-fail-fast
 
 .PHONY: generate
 generate: ## writes the generated files anew

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::decode::{Problem, strict};
-use crate::{dataplane, mesh, traffic_permission, traffic_route};
+use crate::{dataplane, mesh, mesh_zone, traffic_permission, traffic_route, zone, zone_ingress};
 
 /// Where the names of a kind are unique, and the REST path that follows from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,19 @@ pub enum Scope {
     Global,
     /// In a mesh: `/meshes/MESH/PLURAL/NAME`; the resource carries `spec.mesh`.
     Mesh,
+}
+
+/// Who writes objects of a kind; all others only read them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// Users, at global; every zone gets a copy.
+    Global,
+    /// Users, at global; it stays there.
+    GlobalOnly,
+    /// The zone; it stays there.
+    ZoneOnly,
+    /// The zone that the object names; global and the other zones get a copy.
+    Zone,
 }
 
 /// What is known of a kind without an object of it.
@@ -34,8 +47,8 @@ pub struct KindInfo {
     pub short_names: &'static [&'static str],
     /// Where names are unique.
     pub scope: Scope,
-    /// Whether it selects sources and destinations.
-    pub policy: bool,
+    /// Who writes it.
+    pub owner: Owner,
     /// The custom resource definition as the types give it.
     pub crd: fn() -> CustomResourceDefinition,
     /// Reads `spec` strictly; the path in the problem starts with `spec`.
@@ -44,7 +57,7 @@ pub struct KindInfo {
 
 macro_rules! kinds {
     ($($kind:ident { module: $module:ident, spec: $spec:ident, plural: $plural:literal, singular: $singular:literal,
-        short: $short:expr, scope: $scope:ident, policy: $policy:literal },)*) => {
+        short: $short:expr, scope: $scope:ident, owner: $owner:ident },)*) => {
         /// A kind of resource.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Kind { $(
@@ -68,7 +81,7 @@ macro_rules! kinds {
             singular: $singular,
             short_names: $short,
             scope: Scope::$scope,
-            policy: $policy,
+            owner: Owner::$owner,
             crd: $module::$kind::crd,
             decode_spec: |value| strict(value, "spec").map(Spec::$kind),
         },)*];
@@ -83,10 +96,13 @@ macro_rules! kinds {
 }
 
 kinds! {
-    Mesh { module: mesh, spec: MeshSpec, plural: "meshes", singular: "mesh", short: &[], scope: Global, policy: false },
-    Dataplane { module: dataplane, spec: DataplaneSpec, plural: "dataplanes", singular: "dataplane", short: &["dp"], scope: Mesh, policy: false },
-    TrafficPermission { module: traffic_permission, spec: TrafficPermissionSpec, plural: "trafficpermissions", singular: "trafficpermission", short: &["tp"], scope: Mesh, policy: true },
-    TrafficRoute { module: traffic_route, spec: TrafficRouteSpec, plural: "trafficroutes", singular: "trafficroute", short: &["tr"], scope: Mesh, policy: true },
+    Mesh { module: mesh, spec: MeshSpec, plural: "meshes", singular: "mesh", short: &[], scope: Global, owner: Global },
+    Zone { module: zone, spec: ZoneSpec, plural: "zones", singular: "zone", short: &[], scope: Global, owner: GlobalOnly },
+    ZoneIngress { module: zone_ingress, spec: ZoneIngressSpec, plural: "zoneingresses", singular: "zoneingress", short: &["zi"], scope: Global, owner: Zone },
+    MeshZone { module: mesh_zone, spec: MeshZoneSpec, plural: "meshzones", singular: "meshzone", short: &[], scope: Mesh, owner: Zone },
+    Dataplane { module: dataplane, spec: DataplaneSpec, plural: "dataplanes", singular: "dataplane", short: &["dp"], scope: Mesh, owner: ZoneOnly },
+    TrafficPermission { module: traffic_permission, spec: TrafficPermissionSpec, plural: "trafficpermissions", singular: "trafficpermission", short: &["tp"], scope: Mesh, owner: Global },
+    TrafficRoute { module: traffic_route, spec: TrafficRouteSpec, plural: "trafficroutes", singular: "trafficroute", short: &["tr"], scope: Mesh, owner: Global },
 }
 
 impl Kind {
@@ -125,7 +141,8 @@ impl Spec {
     /// The mesh that the object says it belongs to; `None` for kinds that belong to none.
     pub fn mesh(&self) -> Option<&str> {
         match self {
-            Self::Mesh(_) => None,
+            Self::Mesh(_) | Self::Zone(_) | Self::ZoneIngress(_) => None,
+            Self::MeshZone(spec) => Some(&spec.mesh),
             Self::Dataplane(spec) => Some(&spec.mesh),
             Self::TrafficPermission(spec) => Some(&spec.mesh),
             Self::TrafficRoute(spec) => Some(&spec.mesh),

@@ -12,9 +12,12 @@ mod decode;
 mod duration;
 mod kinds;
 mod mesh;
+mod mesh_zone;
 mod object;
 mod traffic_permission;
 mod traffic_route;
+mod zone;
+mod zone_ingress;
 
 pub use common::{DEFAULT_MESH, Selector, Tags, tag};
 pub use dataplane::{
@@ -22,13 +25,16 @@ pub use dataplane::{
 };
 pub use decode::{DecodeError, Problem, decode, decode_value, parse_documents};
 pub use duration::Duration;
-pub use kinds::{KINDS, Kind, KindInfo, Scope, Spec};
+pub use kinds::{KINDS, Kind, KindInfo, Owner, Scope, Spec};
 pub use mesh::{CaBackend, CaType, DpCert, Mesh, MeshSpec, Mtls, MtlsMode, Rotation, Routing};
+pub use mesh_zone::{AvailableService, MeshZone, MeshZoneSpec};
 pub use object::{Meta, Object, ObjectKey};
 pub use traffic_permission::{Action, TrafficPermission, TrafficPermissionSpec};
 pub use traffic_route::{
     LoadBalancer, LoadBalancerType, RouteConf, TrafficRoute, TrafficRouteSpec, WeightedDestination,
 };
+pub use zone::{Zone, ZoneSpec};
+pub use zone_ingress::{SocketSpec, ZoneIngress, ZoneIngressSpec};
 
 /// The API group of every resource.
 pub const GROUP: &str = "ursamesh.io";

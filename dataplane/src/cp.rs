@@ -109,6 +109,7 @@ impl ControlPlane {
             let held = held.filter(|held| held.leaf.not_after > SystemTime::now());
             let presented = held.filter(|_| !without_certificate);
             let presents = presented.is_some();
+            let withheld = without_certificate;
             let end = match Box::pin(self.once(presented)).await {
                 Ok(never) => match never {},
                 Err(end) => end,
@@ -125,7 +126,8 @@ impl ControlPlane {
             // A certificate that the other side does not take (any more) must not lock the proxy out: the token may do.
             without_certificate = presents && end.is_below_the_control_plane();
             report(&end, &mut said, &self.address);
-            let delay = if end.is_permanent() { LONGEST } else { backoff.pause() };
+            // With the certificate it may be welcome.
+            let delay = if end.is_permanent() && !withheld { LONGEST } else { backoff.pause() };
             tokio::select! {
                 () = sleep(delay) => {}
                 () = self.draining.cancelled() => {

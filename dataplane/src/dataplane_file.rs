@@ -88,10 +88,13 @@ fn parse(bytes: Vec<u8>) -> Result<DataplaneFile, String> {
     let text = std::str::from_utf8(&bytes).map_err(|_| "it is not UTF-8 text".to_owned())?;
     let Resource { kind, metadata, spec } =
         serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
-    if kind != "Dataplane" {
-        return Err(format!("kind is {kind:?}"));
-    }
-    let proxy = ProxyId::parse(&format!("{}/{}", spec.mesh, metadata.name))
+    let mesh = match kind.as_str() {
+        "Dataplane" => spec.mesh,
+        // A zone ingress serves all meshes and is in none.
+        "ZoneIngress" => String::new(),
+        _ => return Err(format!("kind is {kind:?}, expected Dataplane or ZoneIngress")),
+    };
+    let proxy = ProxyId::parse(&format!("{mesh}/{}", metadata.name))
         .ok_or_else(|| format!("metadata.name {:?} is no name", metadata.name))?;
     let probes = spec.networking.inbound.into_iter().filter_map(Inbound::probe).collect::<Result<_, _>>()?;
     Ok(DataplaneFile { bytes, proxy, probes })

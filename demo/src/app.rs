@@ -85,10 +85,17 @@ pub fn router(args: &AppArgs) -> Router {
         .with_state(App { redis: args.redis, identity })
 }
 
-async fn page() -> Response {
+async fn page(State(app): State<App>) -> Response {
     // The page is all there is: nothing from elsewhere may run in it.
     let policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:";
-    ([(header::CONTENT_SECURITY_POLICY, policy)], Html(PAGE)).into_response()
+    let Identity { zone, version } = &app.identity;
+    let page = PAGE.replace("ZONE", &escaped(zone)).replace("VERSION", &escaped(version));
+    ([(header::CONTENT_SECURITY_POLICY, policy)], Html(page)).into_response()
+}
+
+/// As text in HTML.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 impl App {

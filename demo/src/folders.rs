@@ -4,7 +4,7 @@
 //! demo's is never emptied, and no two demos use one at the same time.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::Write as _;
+use std::io::{self, Seek as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -15,8 +15,11 @@ use anyhow::{Context as _, bail, ensure};
 const SOCKET_PATH: usize = 107;
 /// Room for a process's name and its socket's below the run folder.
 const BELOW_RUN: usize = 24 + 40;
-/// Held while the demo runs; its presence marks the folder as a demo's.
+/// Held while the demo runs; its presence marks the folder as a demo's. It holds the path of the run folder, so that
+/// the next demo removes that of one that was killed.
 const LOCK: &str = "lock";
+/// How run folders outside the state folder begin.
+const RUN_PREFIX: &str = "ursa-demo-";
 
 /// The folders of a running demo.
 #[derive(Debug)]
@@ -31,7 +34,13 @@ impl Folders {
     pub fn prepare(state: &Path) -> anyhow::Result<Self> {
         fs::create_dir_all(state).with_context(|| format!("cannot make {}", state.display()))?;
         let state = fs::canonicalize(state).with_context(|| format!("cannot find {}", state.display()))?;
-        let lock = lock(&state)?;
+        let mut lock = lock(&state)?;
+        let left_over = PathBuf::from(io::read_to_string(&lock).context("cannot read the lock")?);
+        let ours = left_over.file_name().is_some_and(|name| name.to_string_lossy().starts_with(RUN_PREFIX));
+        if ours && left_over.is_dir() && !left_over.is_symlink() {
+            fs::remove_dir_all(&left_over)
+                .with_context(|| format!("cannot remove {}", left_over.display()))?;
+        }
         for entry in fs::read_dir(&state)? {
             let path = entry?.path();
             if path.ends_with(LOCK) {
@@ -45,6 +54,9 @@ impl Folders {
             removed.with_context(|| format!("cannot remove {}", path.display()))?;
         }
         let run = run_folder(&state);
+        lock.set_len(0)?;
+        lock.rewind()?;
+        lock.write_all(run.as_os_str().as_bytes())?;
         for folder in [&state.join("logs"), &state.join("data"), &run] {
             private_folder(folder)?;
         }
@@ -113,7 +125,7 @@ fn lock(state: &Path) -> anyhow::Result<File> {
         let empty = fs::read_dir(state)?.next().is_none();
         ensure!(empty, "{} is not empty and no demo's: name another folder by --state-dir", state.display());
     }
-    let lock = File::options().create(true).truncate(false).write(true).open(&path);
+    let lock = File::options().create(true).truncate(false).read(true).write(true).open(&path);
     let lock = lock.with_context(|| format!("cannot open {}", path.display()))?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
@@ -133,7 +145,7 @@ fn run_folder(state: &Path) -> PathBuf {
         return own;
     }
     let short = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(|| PathBuf::from("/tmp"), PathBuf::from);
-    short.join(format!("ursa-demo-{}", std::process::id()))
+    short.join(format!("{RUN_PREFIX}{}", std::process::id()))
 }
 
 /// Fails if it exists: in a shared folder it could be somebody else's.
@@ -183,7 +195,11 @@ mod tests {
         assert!(socket.as_os_str().len() <= SOCKET_PATH, "{}", socket.display());
         let run = folders.run.clone();
         assert!(run.exists() && !run.starts_with(&deep));
-        folders.clean_up();
+        fs::write(run.join("leftover"), "of a demo that was killed").unwrap();
+        drop(folders);
+        let next = Folders::prepare(&deep).unwrap();
+        assert!(!run.join("leftover").exists());
+        next.clean_up();
         assert!(!run.exists());
         fs::remove_dir_all(&root).unwrap();
     }

@@ -19,8 +19,8 @@ pub fn text(demo: &Demo) -> String {
     }
     let _ = write!(
         text,
-        "  curl -H \"Authorization: Bearer $(cat {token})\" {api}/meshes/default\n  \
-         curl -H \"Authorization: Bearer $(cat {token})\" {api}/meshes/default/dataplanes\n\n\
+        "  curl -H \"Authorization: Bearer $(cat '{token}')\" {api}/meshes/default\n  \
+         curl -H \"Authorization: Bearer $(cat '{token}')\" {api}/meshes/default/dataplanes\n\n\
          Logs: {}\nCtrl-C ends everything.",
         demo.logs().display(),
     );

@@ -235,7 +235,8 @@ fn spawn(plan: &Plan, wrapper: &Path) -> anyhow::Result<Child> {
             command.env_remove(key);
         }
     }
-    command.env("NO_COLOR", "1"); // logs are files
+    // Logs are files, and their ends are shown: the reason of an error, not where it was made.
+    command.env("NO_COLOR", "1").env("RUST_LIB_BACKTRACE", "0");
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
     command.spawn().with_context(|| format!("cannot start {}", plan.name))
 }

@@ -61,10 +61,34 @@ impl Api {
 
     /// A data-plane token for one dataplane.
     pub async fn dataplane_token(&self, mesh: &str, name: &str, services: &[&str]) -> anyhow::Result<String> {
-        let body = json!({"mesh": mesh, "name": name, "services": services, "validFor": "1h"}).to_string();
-        let (status, answer) = self.send(Method::POST, "/tokens/dataplane", Some(body)).await?;
+        self.token("dataplane", &json!({"mesh": mesh, "name": name, "services": services, "validFor": "1h"}))
+            .await
+    }
+
+    /// A token for a zone ingress.
+    pub async fn ingress_token(&self, name: &str) -> anyhow::Result<String> {
+        self.token("ingress", &json!({"name": name, "validFor": "1h"})).await
+    }
+
+    /// A token for a zone.
+    pub async fn zone_token(&self, zone: &str) -> anyhow::Result<String> {
+        self.token("zone", &json!({"zone": zone, "validFor": "1h"})).await
+    }
+
+    async fn token(&self, kind: &str, request: &Value) -> anyhow::Result<String> {
+        let (status, answer) =
+            self.send(Method::POST, &format!("/tokens/{kind}"), Some(request.to_string())).await?;
         anyhow::ensure!(status.is_success(), "{status}: {answer}");
         answer["token"].as_str().map(str::to_owned).context("the answer has no token")
+    }
+
+    /// The names of a mesh's resources of a kind.
+    pub async fn names(&self, mesh: &str, plural: &str) -> anyhow::Result<Vec<String>> {
+        let (status, list) =
+            self.send(Method::GET, &format!("/meshes/{mesh}/{plural}?limit=1000"), None).await?;
+        anyhow::ensure!(status.is_success(), "{status}: {list}");
+        let items = list["items"].as_array().context("a list has items")?;
+        Ok(items.iter().filter_map(|item| item["metadata"]["name"].as_str().map(str::to_owned)).collect())
     }
 }
 

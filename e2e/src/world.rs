@@ -52,17 +52,53 @@ impl World {
 
     /// Starts a standalone control plane of this zone, at the first host of the zone's addresses.
     pub async fn standalone(&self, zone: &str) -> anyhow::Result<ControlPlane> {
-        let host = self.addresses.host(1, 1);
+        self.plane(&format!("cp-{zone}"), 1, &["--mode", "standalone", "--zone", zone]).await
+    }
+
+    /// Starts a global control plane.
+    pub async fn global(&self) -> anyhow::Result<ControlPlane> {
+        self.plane("cp-global", 0, &["--mode", "global"]).await
+    }
+
+    /// Starts the control plane of a zone, at the first host of the addresses of this number, with a token of global's.
+    pub async fn zone(&self, global: &ControlPlane, zone: &str, number: u8) -> anyhow::Result<ControlPlane> {
+        let token = self.path(&format!("zone-token-{zone}"));
+        std::fs::write(&token, global.api()?.zone_token(zone).await?)?;
+        let address = format!("https://{}", SocketAddr::new(global.host, 5685));
+        let (token, ca) = (token.display().to_string(), global.data.join("tls/ca.pem").display().to_string());
+        let args = [
+            ["--mode", "zone"],
+            ["--zone", zone],
+            ["--global-address", &address],
+            ["--global-ca-file", &ca],
+            ["--zone-token-file", &token],
+        ];
+        self.plane(&format!("cp-{zone}"), number, &args.concat()).await
+    }
+
+    async fn plane(&self, name: &str, number: u8, args: &[&str]) -> anyhow::Result<ControlPlane> {
         let mut plane = ControlPlane {
-            host,
-            data: self.path(&format!("cp-{zone}")),
+            host: self.addresses.host(number, 1),
+            data: self.path(name),
             logs: self.logs(),
-            name: format!("cp-{zone}"),
-            args: ["--mode", "standalone", "--zone", zone].map(str::to_owned).to_vec(),
+            name: name.to_owned(),
+            args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             process: None,
         };
         plane.start().await?;
         Ok(plane)
+    }
+
+    /// Starts the ingress of a zone, at the second host of the addresses of this number.
+    pub async fn ingress(&self, plane: &ControlPlane, number: u8) -> anyhow::Result<Agent> {
+        let token = plane.api()?.ingress_token("ingress").await?;
+        let resource = json!({
+            "apiVersion": "ursamesh.io/v1alpha1",
+            "kind": "ZoneIngress",
+            "metadata": {"name": "ingress"},
+            "spec": {"networking": {"address": self.addresses.host(number, 2), "port": 10001}},
+        });
+        self.start_agent(plane, &format!("ingress-{number}"), &resource, &token)
     }
 
     /// Starts the agent of a workload.
@@ -79,12 +115,21 @@ impl World {
         workload: &Workload,
         token: &str,
     ) -> anyhow::Result<Agent> {
-        let name = format!("{}-{}", workload.mesh, workload.name);
+        self.start_agent(plane, &format!("{}-{}", workload.mesh, workload.name), &workload.resource(), token)
+    }
+
+    fn start_agent(
+        &self,
+        plane: &ControlPlane,
+        name: &str,
+        resource: &Value,
+        token: &str,
+    ) -> anyhow::Result<Agent> {
         let files = self.path(&format!("dp-{name}"));
         std::fs::create_dir_all(&files)?;
-        std::fs::write(files.join("dataplane.yaml"), workload.resource().to_string())?;
+        std::fs::write(files.join("dataplane.yaml"), resource.to_string())?;
         std::fs::write(files.join("token"), token)?;
-        let run = self.sockets.path().join(&name);
+        let run = self.sockets.path().join(name);
         std::fs::create_dir_all(&run)?;
         let mut agent = Agent {
             name: format!("dp-{name}"),

@@ -1,7 +1,31 @@
-//! The wire contracts between Ursa's processes, generated from `proto/`.
-#![allow(missing_docs, unreachable_pub, unused_qualifications, clippy::pedantic, reason = "generated code")]
+//! The wire contracts between Ursa's processes, generated from `proto/`, and how a process reaches a control plane.
+
+mod connect;
+
+pub use connect::{ConnectError, connect};
 
 /// Agent (`ursa-dp`) and control plane, on port 5678.
 pub mod agent {
+    #![allow(
+        missing_docs,
+        unreachable_pub,
+        unused_qualifications,
+        clippy::all,
+        clippy::pedantic,
+        reason = "generated code"
+    )]
     tonic::include_proto!("ursa.agent.v1");
+}
+
+/// Zone and global control plane, on port 5685.
+pub mod sync {
+    #![allow(
+        missing_docs,
+        unreachable_pub,
+        unused_qualifications,
+        clippy::all,
+        clippy::pedantic,
+        reason = "generated code"
+    )]
+    tonic::include_proto!("ursa.sync.v1");
 }

@@ -26,6 +26,8 @@ pub(crate) const ARROWS: &[Arrow] = &[
     arrow("controlplane/identity", "controlplane/store", "authorities and signing keys are stored"),
     arrow("controlplane/index", "controlplane/store", "follows the store's changes"),
     arrow("controlplane/index", "controlplane/identity", "trust bundles are part of a proxy's model"),
+    arrow("controlplane/xds", "controlplane/listen", "accepts agents over TLS"),
+    arrow("controlplane/sync", "controlplane/listen", "accepts zones over TLS"),
     arrow("controlplane/xds", "controlplane/index", "subscribes to models"),
     arrow("controlplane/xds", "controlplane/identity", "authenticates agents and signs their leaves"),
     arrow("controlplane/xds", "controlplane/store", "registers the dataplanes that agents bring"),

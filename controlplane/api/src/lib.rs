@@ -5,18 +5,24 @@
 
 mod access;
 mod body;
+mod conditions;
 mod list;
+mod path;
 mod problem;
 mod resources;
 mod tokens;
 
 use std::sync::Arc;
 
-use axum::extract::{DefaultBodyLimit, State};
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
 use axum::middleware;
+use axum::response::Response;
 use axum::routing::{get, post};
-use axum::{Json, Router};
 use serde::Serialize;
+use tokio::sync::RwLock;
+use ursa_crds::{Kind, Owner};
 use ursa_identity::Tokens;
 use ursa_store::Store;
 
@@ -25,14 +31,38 @@ use problem::Problem;
 /// The largest body that is read.
 pub const BODY_LIMIT: usize = 1024 * 1024;
 
+/// What a control plane is, and so what users may write there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// One zone, no global.
+    Standalone,
+    /// Takes what users write and sends it to the zones.
+    Global,
+    /// One of several zones.
+    Zone,
+}
+
+impl Mode {
+    /// Why users may not write objects of a kind here; `None` if they may.
+    fn refuses(self, kind: Kind) -> Option<&'static str> {
+        match (self, kind.info().owner) {
+            (_, Owner::Zone) => Some("it is written by the zone's control plane, from what its agents say"),
+            (Self::Zone, Owner::Global | Owner::GlobalOnly) => Some("it belongs to global: change it there"),
+            (Self::Global, Owner::ZoneOnly) => Some("it belongs to a zone: change it there"),
+            _ => None,
+        }
+    }
+}
+
 /// What the server says of itself.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServerInfo {
     /// Version of the control plane.
     pub version: String,
-    /// `standalone`, `global` or `zone`.
-    pub mode: String,
+    /// What it is.
+    pub mode: Mode,
     /// The zone; empty for a global control plane.
     pub zone: String,
     /// The host.
@@ -46,21 +76,34 @@ pub struct ApiState {
     tokens: Arc<Tokens>,
     info: Arc<ServerInfo>,
     hosts: Arc<Vec<String>>,
+    /// Held by writers into a mesh, so that none goes on while the mesh is deleted, which holds it alone.
+    meshes: Arc<RwLock<()>>,
 }
 
 impl ApiState {
     /// `hosts`: the names and addresses under which the API may be asked for, besides loopback ones.
     pub fn new(store: Store, tokens: Arc<Tokens>, info: ServerInfo, hosts: Vec<String>) -> Self {
-        Self { store, tokens, info: Arc::new(info), hosts: Arc::new(hosts) }
+        Self { store, tokens, info: Arc::new(info), hosts: Arc::new(hosts), meshes: Arc::default() }
     }
 }
 
-/// The API's routes.
-pub fn router(state: ApiState) -> Router {
-    Router::new()
+impl ApiState {
+    fn may_write(&self, kind: Kind) -> Result<(), Problem> {
+        match self.info.mode.refuses(kind) {
+            Some(reason) => Err(Problem::conflict(format!("{kind} cannot be written here: {reason}"))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The API's routes, and further ones that need the same token.
+pub fn router(state: ApiState, further: Router<ApiState>) -> Router {
+    further
         .route("/", get(info))
         .route("/tokens/dataplane", post(tokens::dataplane))
         .route("/tokens/user", post(tokens::user))
+        .route("/tokens/ingress", post(tokens::ingress))
+        .route("/tokens/zone", post(tokens::zone))
         .route("/{plural}", get(resources::list_global))
         .route(
             "/{plural}/{name}",
@@ -73,13 +116,13 @@ pub fn router(state: ApiState) -> Router {
         )
         .fallback(async || Problem::not_found("there is nothing under this path"))
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
-        .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(middleware::from_fn_with_state(state.clone(), access::check))
         // Before the token, so that orchestrators can ask.
         .route("/healthz", get(async || "ok\n"))
         .with_state(state)
 }
 
-async fn info(State(state): State<ApiState>) -> Json<ServerInfo> {
-    Json(state.info.as_ref().clone())
+async fn info(State(state): State<ApiState>, headers: HeaderMap) -> Response {
+    let info = serde_json::to_value(state.info.as_ref()).expect("texts serialize");
+    body::answer(StatusCode::OK, &headers, &info)
 }

@@ -76,6 +76,16 @@ impl Problem {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
     }
 
+    /// A failure of the server.
+    pub(crate) fn internal(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn status(&self) -> u16 {
+        self.status
+    }
+
     pub(crate) fn invalid(problems: Vec<ursa_crds::Problem>) -> Self {
         let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
         let errors =

@@ -1,45 +1,47 @@
 //! Resources of every kind: `/meshes/…` and the paths that follow from a kind's scope.
 
-use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
-use ursa_crds::{DecodeError, KINDS, Kind, Object, ObjectKey, Scope};
-use ursa_store::{Outcome, StoreError};
+use ursa_crds::{DecodeError, KINDS, Kind, Object, ObjectKey, Owner, Scope};
+use ursa_store::Outcome;
 
+use crate::body::Whole;
+use crate::conditions::Condition;
 use crate::list::{Paging, page};
+use crate::path::Segments;
 use crate::problem::Problem;
 use crate::{ApiState, body};
 
 type Answer = Result<Response, Problem>;
-type ListQuery = Result<Query<Paging>, QueryRejection>;
-type Body = Result<Bytes, BytesRejection>;
+
+/// The namespace that policies for a whole mesh have on Kubernetes.
+const SYSTEM_NAMESPACE: &str = "ursa-system";
 
 pub(crate) async fn list_global(
     State(state): State<ApiState>,
-    Path(plural): Path<String>,
-    query: ListQuery,
+    Segments(plural): Segments<String>,
+    paging: Paging,
     headers: HeaderMap,
 ) -> Answer {
-    list(&state, kind(&plural, Scope::Global)?, "", query, &headers)
+    Ok(list(&state, kind(&plural, Scope::Global)?, "", &paging, &headers))
 }
 
 pub(crate) async fn list_in_mesh(
     State(state): State<ApiState>,
-    Path((mesh, plural)): Path<(String, String)>,
-    query: ListQuery,
+    Segments((mesh, plural)): Segments<(String, String)>,
+    paging: Paging,
     headers: HeaderMap,
 ) -> Answer {
     let kind = kind(&plural, Scope::Mesh)?;
     known_mesh(&state, &mesh)?;
-    list(&state, kind, &mesh, query, &headers)
+    Ok(list(&state, kind, &mesh, &paging, &headers))
 }
 
 pub(crate) async fn get_global(
     State(state): State<ApiState>,
-    Path((plural, name)): Path<(String, String)>,
+    Segments((plural, name)): Segments<(String, String)>,
     headers: HeaderMap,
 ) -> Answer {
     get(&state, &key(kind(&plural, Scope::Global)?, "", &name), &headers)
@@ -47,7 +49,7 @@ pub(crate) async fn get_global(
 
 pub(crate) async fn get_in_mesh(
     State(state): State<ApiState>,
-    Path((mesh, plural, name)): Path<(String, String, String)>,
+    Segments((mesh, plural, name)): Segments<(String, String, String)>,
     headers: HeaderMap,
 ) -> Answer {
     get(&state, &key(kind(&plural, Scope::Mesh)?, &mesh, &name), &headers)
@@ -55,39 +57,42 @@ pub(crate) async fn get_in_mesh(
 
 pub(crate) async fn put_global(
     State(state): State<ApiState>,
-    Path((plural, name)): Path<(String, String)>,
+    Segments((plural, name)): Segments<(String, String)>,
     headers: HeaderMap,
-    body: Body,
+    body: Whole,
 ) -> Answer {
-    put(&state, &key(kind(&plural, Scope::Global)?, "", &name), &headers, body).await
+    put(&state, &key(kind(&plural, Scope::Global)?, "", &name), &headers, &body).await
 }
 
 pub(crate) async fn put_in_mesh(
     State(state): State<ApiState>,
-    Path((mesh, plural, name)): Path<(String, String, String)>,
+    Segments((mesh, plural, name)): Segments<(String, String, String)>,
     headers: HeaderMap,
-    body: Body,
+    body: Whole,
 ) -> Answer {
     let kind = kind(&plural, Scope::Mesh)?;
+    let _writing = state.meshes.read().await;
     known_mesh(&state, &mesh)?;
-    put(&state, &key(kind, &mesh, &name), &headers, body).await
+    put(&state, &key(kind, &mesh, &name), &headers, &body).await
 }
 
 pub(crate) async fn delete_global(
     State(state): State<ApiState>,
-    Path((plural, name)): Path<(String, String)>,
+    Segments((plural, name)): Segments<(String, String)>,
     headers: HeaderMap,
 ) -> Answer {
     let key = key(kind(&plural, Scope::Global)?, "", &name);
     if key.kind == Kind::Mesh {
+        let _alone = state.meshes.write().await;
         empty_mesh(&state, &name)?;
+        return delete(&state, &key, &headers).await;
     }
     delete(&state, &key, &headers).await
 }
 
 pub(crate) async fn delete_in_mesh(
     State(state): State<ApiState>,
-    Path((mesh, plural, name)): Path<(String, String, String)>,
+    Segments((mesh, plural, name)): Segments<(String, String, String)>,
     headers: HeaderMap,
 ) -> Answer {
     delete(&state, &key(kind(&plural, Scope::Mesh)?, &mesh, &name), &headers).await
@@ -109,11 +114,12 @@ fn known_mesh(state: &ApiState, mesh: &str) -> Result<(), Problem> {
     known.map(drop).ok_or_else(|| Problem::not_found(format!("mesh {mesh} does not exist")))
 }
 
-/// A mesh that still holds something stays: whoever deletes it would delete more than was said.
+/// A mesh that still holds something stays: whoever deletes it would delete more than was said. What zones say of
+/// themselves in it is theirs to take back.
 fn empty_mesh(state: &ApiState, mesh: &str) -> Result<(), Problem> {
     let held: Vec<String> = KINDS
         .iter()
-        .filter(|info| info.scope == Scope::Mesh)
+        .filter(|info| info.scope == Scope::Mesh && info.owner != Owner::Zone)
         .map(|info| (info.plural, state.store.list_in_mesh(info.kind, mesh).len()))
         .filter(|(_, count)| *count > 0)
         .map(|(plural, count)| format!("{count} {plural}"))
@@ -124,11 +130,10 @@ fn empty_mesh(state: &ApiState, mesh: &str) -> Result<(), Problem> {
     Err(Problem::conflict(format!("mesh {mesh} still holds {}; delete them first", held.join(", "))))
 }
 
-fn list(state: &ApiState, kind: Kind, mesh: &str, query: ListQuery, headers: &HeaderMap) -> Answer {
-    let Query(paging) = query.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+fn list(state: &ApiState, kind: Kind, mesh: &str, paging: &Paging, headers: &HeaderMap) -> Response {
     let objects = state.store.list_in_mesh(kind, mesh);
-    let value = page(objects.iter().map(AsRef::as_ref), &paging)?;
-    Ok(body::answer(StatusCode::OK, headers, &value))
+    let value = page(objects.iter().map(AsRef::as_ref), paging);
+    body::answer(StatusCode::OK, headers, &value)
 }
 
 fn get(state: &ApiState, key: &ObjectKey, headers: &HeaderMap) -> Answer {
@@ -136,49 +141,31 @@ fn get(state: &ApiState, key: &ObjectKey, headers: &HeaderMap) -> Answer {
     Ok(resource(StatusCode::OK, headers, &object))
 }
 
-async fn put(state: &ApiState, key: &ObjectKey, headers: &HeaderMap, body: Body) -> Answer {
-    let bytes = body::read(body)?;
-    let if_match = if_match(state, key, headers)?;
-    let object = decode(&bytes, key)?;
+async fn put(state: &ApiState, key: &ObjectKey, headers: &HeaderMap, body: &Whole) -> Answer {
+    let object = decode(&body.0, key)?;
+    state.may_write(key.kind)?;
     let problems = ursa_policy::validate(&object);
     if !problems.is_empty() {
         return Err(Problem::invalid(problems));
     }
-    let in_body = (object.meta.resource_version > 0).then_some(object.meta.resource_version);
-    let written = state.store.put(object, if_match.or(in_body)).await.map_err(|error| match error {
-        StoreError::Conflict { .. } if if_match.is_some() => Problem::precondition_failed(error.to_string()),
-        error => error.into(),
-    })?;
+    let condition = Condition::new(headers, object.meta.resource_version, key, version(state, key))?;
+    let written =
+        state.store.put(object, condition.expected).await.map_err(|error| condition.problem(error))?;
     let status = if written.outcome == Outcome::Created { StatusCode::CREATED } else { StatusCode::OK };
     tracing::info!(%key, outcome = ?written.outcome, "put");
     Ok(resource(status, headers, &written.object))
 }
 
 async fn delete(state: &ApiState, key: &ObjectKey, headers: &HeaderMap) -> Answer {
-    let if_match = if_match(state, key, headers)?;
-    state.store.delete(key, if_match).await.map_err(|error| match error {
-        StoreError::Conflict { .. } => Problem::precondition_failed(error.to_string()),
-        error => error.into(),
-    })?;
+    let condition = Condition::new(headers, 0, key, version(state, key))?;
+    state.may_write(key.kind)?;
+    state.store.delete(key, condition.expected).await.map_err(|error| condition.problem(error))?;
     tracing::info!(%key, "deleted");
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// The version in `If-Match`, for a resource that exists (RFC 9110 §13.1.1).
-fn if_match(state: &ApiState, key: &ObjectKey, headers: &HeaderMap) -> Result<Option<u64>, Problem> {
-    let Some(value) = headers.get(header::IF_MATCH) else { return Ok(None) };
-    let current = state.store.get(key).map(|object| object.meta.resource_version);
-    let version = match value.to_str().ok().map(str::trim) {
-        Some("*") => current,
-        Some(tag) => {
-            tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).and_then(|tag| tag.parse().ok())
-        }
-        None => None,
-    };
-    match version {
-        Some(version) if current.is_some() => Ok(Some(version)),
-        _ => Err(Problem::precondition_failed(format!("{key} is not what If-Match says"))),
-    }
+fn version(state: &ApiState, key: &ObjectKey) -> Option<u64> {
+    state.store.get(key).map(|object| object.meta.resource_version)
 }
 
 /// The object in a body, completed from the path; what contradicts the path is refused.
@@ -193,14 +180,16 @@ fn decode(bytes: &[u8], key: &ObjectKey) -> Result<Object, Problem> {
     if info.scope == Scope::Mesh {
         complete(&mut document, &["spec", "mesh"], &key.mesh)?;
     }
-    let object =
+    let mut object =
         ursa_crds::decode_value(&document).map_err(|problem| Problem::from(DecodeError::Invalid(problem)))?;
-    if !object.meta.namespace.is_empty() {
-        return Err(Problem::contradiction(
-            "metadata.namespace",
-            "there are no namespaces outside Kubernetes".into(),
-        ));
+    // The same file serves Kubernetes, where this namespace means what every policy here means. In another one it
+    // would mean less than it would here.
+    if !["", SYSTEM_NAMESPACE].contains(&object.meta.namespace.as_str()) {
+        let message =
+            format!("there are no namespaces outside Kubernetes: leave it out, or {SYSTEM_NAMESPACE}");
+        return Err(Problem::contradiction("metadata.namespace", message));
     }
+    object.meta.namespace.clear();
     Ok(object)
 }
 

@@ -1,17 +1,17 @@
 //! `/tokens/…`: issues tokens. They are shown once and not kept.
 
-use axum::body::Bytes;
 use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use ursa_crds::{DEFAULT_MESH, Duration};
-use ursa_identity::{DataplaneClaims, Issued, TokenError, UserClaims};
+use ursa_identity::{DataplaneClaims, Issued, TokenError, UserClaims, ZoneClaims};
+use ursa_model::SpiffeId;
 
+use crate::body::Whole;
 use crate::problem::Problem;
 use crate::{ApiState, body};
 
@@ -38,9 +38,20 @@ struct UserRequest {
 pub(crate) async fn dataplane(
     State(state): State<ApiState>,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    body: Whole,
 ) -> Result<Response, Problem> {
-    let request: DataplaneRequest = decode(body)?;
+    let request: DataplaneRequest = decode(&body)?;
+    let texts = [&request.mesh, &request.zone, &request.name].into_iter().zip(["mesh", "zone", "name"]);
+    for (text, field) in texts {
+        require(text.as_deref() != Some(""), field, "must not be empty; leave it out")?;
+    }
+    require(
+        request.services.iter().all(|service| !service.is_empty()),
+        "services",
+        "a service must not be empty",
+    )?;
+    let bound = request.name.is_some() || !request.services.is_empty();
+    require(bound, "services", "a data-plane token needs services, or a name")?;
     let claims = DataplaneClaims {
         mesh: request.mesh.unwrap_or_else(|| DEFAULT_MESH.into()),
         zone: request.zone,
@@ -50,30 +61,84 @@ pub(crate) async fn dataplane(
     answer(&headers, state.tokens.issue_dataplane(&claims, request.valid_for.get(), Timestamp::now()))
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct IngressRequest {
+    name: String,
+    valid_for: Duration,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ZoneRequest {
+    zone: String,
+    valid_for: Duration,
+}
+
+/// For the agent of a zone ingress, which is in no mesh.
+pub(crate) async fn ingress(
+    State(state): State<ApiState>,
+    headers: HeaderMap,
+    body: Whole,
+) -> Result<Response, Problem> {
+    let request: IngressRequest = decode(&body)?;
+    require(!request.name.is_empty(), "name", "an ingress token needs a name")?;
+    let zone = Some(state.info.zone.clone());
+    let claims =
+        DataplaneClaims { mesh: String::new(), zone, name: Some(request.name), services: Vec::new() };
+    answer(&headers, state.tokens.issue_dataplane(&claims, request.valid_for.get(), Timestamp::now()))
+}
+
+/// For a zone's control plane.
+pub(crate) async fn zone(
+    State(state): State<ApiState>,
+    headers: HeaderMap,
+    body: Whole,
+) -> Result<Response, Problem> {
+    let request: ZoneRequest = decode(&body)?;
+    require(SpiffeId::is_label(&request.zone), "zone", "must be a DNS label")?;
+    let claims = ZoneClaims { zone: request.zone };
+    answer(&headers, state.tokens.issue_zone(&claims, request.valid_for.get(), Timestamp::now()))
+}
+
 pub(crate) async fn user(
     State(state): State<ApiState>,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    body: Whole,
 ) -> Result<Response, Problem> {
-    let request: UserRequest = decode(body)?;
+    let request: UserRequest = decode(&body)?;
+    require(!request.name.is_empty(), "name", "a user token needs a name")?;
     let claims = UserClaims { name: request.name, groups: request.groups };
     answer(&headers, state.tokens.issue_user(&claims, request.valid_for.get(), Timestamp::now()))
 }
 
-fn decode<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Problem> {
-    let documents = ursa_crds::parse_documents(&body::read(body)?)?;
+fn decode<T: DeserializeOwned>(body: &Whole) -> Result<T, Problem> {
+    let documents = ursa_crds::parse_documents(&body.0)?;
     let [document] = documents.as_slice() else {
         return Err(Problem::bad_request("the body must hold exactly one document"));
     };
     serde_path_to_error::deserialize(document).map_err(|error| {
-        let field = error.path().to_string();
-        Problem::invalid(vec![ursa_crds::Problem::new(field, error.into_inner().to_string())])
+        let path = error.path().to_string();
+        let message = error.into_inner().to_string();
+        // A field that is missing or unknown is in the message only.
+        let named = message.split('`').nth(1).filter(|_| path == ".").map(str::to_owned);
+        Problem::invalid(vec![ursa_crds::Problem::new(named.unwrap_or(path), message)])
     })
 }
 
+/// What would be a token for nobody or for nothing.
+fn require(holds: bool, field: &str, message: &str) -> Result<(), Problem> {
+    holds.then_some(()).ok_or_else(|| Problem::invalid(vec![ursa_crds::Problem::new(field, message)]))
+}
+
 fn answer(headers: &HeaderMap, issued: Result<Issued, TokenError>) -> Result<Response, Problem> {
-    let Issued { token, expires_at } = issued
-        .map_err(|error| Problem::invalid(vec![ursa_crds::Problem::new("validFor", error.to_string())]))?;
+    let Issued { token, expires_at } = issued.map_err(|error| match error {
+        TokenError::Key(_) => Problem::internal(error.to_string()),
+        // What else can be refused was required before.
+        error => Problem::invalid(vec![ursa_crds::Problem::new("validFor", error.to_string())]),
+    })?;
     let value = json!({"token": token, "expiresAt": expires_at});
-    Ok(body::answer(StatusCode::CREATED, headers, &value))
+    let mut response = body::answer(StatusCode::CREATED, headers, &value);
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
 }

@@ -185,6 +185,21 @@ fn read_root(der: &[u8]) -> Result<(TrustDomain, i64), String> {
     Ok((TrustDomain::new(domain.0, domain.1), root.validity().not_after.timestamp()))
 }
 
+/// Checks roots that another zone announced: certificates of this trust domain, at least one.
+pub fn check_roots(roots_pem: &str, domain: &TrustDomain) -> Result<(), CaError> {
+    let roots = pem::certificates(roots_pem).map_err(|error| CaError::Stored(error.to_string()))?;
+    if roots.is_empty() {
+        return Err(CaError::Stored("no certificate".into()));
+    }
+    for root in &roots {
+        let (of, _) = read_root(root).map_err(CaError::Stored)?;
+        if of != *domain {
+            return Err(CaError::Stored(format!("a root is of {of}, not of {domain}")));
+        }
+    }
+    Ok(())
+}
+
 pub(crate) fn uri(text: &str) -> Result<SanType, rcgen::Error> {
     Ok(SanType::URI(text.try_into()?))
 }

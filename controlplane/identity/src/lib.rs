@@ -10,7 +10,7 @@ mod pem;
 mod server_tls;
 mod tokens;
 
-pub use ca::{CaError, SignError, ZoneCa};
+pub use ca::{CaError, SignError, ZoneCa, check_roots};
 pub use claims::{DataplaneClaims, UserClaims, ZoneClaims};
 pub use leaf::{LeafError, verify_leaf};
 pub use server_tls::{ClientCerts, ServerTls, ServerTlsError};

@@ -8,8 +8,10 @@
 //! Invariant: a proxy whose resources did not change is not told anything.
 
 mod authority;
+mod ingress;
 mod insight;
 mod mesh;
+mod offer;
 mod presence;
 mod snapshot;
 mod writer;
@@ -38,11 +40,12 @@ pub struct Index {
 }
 
 impl Index {
-    /// Starts the writer over a store. It ends when the last `Index` is dropped.
-    pub fn start(store: Store, authority: Arc<Authority>) -> Self {
+    /// Starts the writer over a store. It ends when the last `Index` is dropped. With `offers`, what the zone offers to
+    /// others is written into the store.
+    pub fn start(store: Store, authority: Arc<Authority>, offers: bool) -> Self {
         let (events, receiver) = mpsc::unbounded_channel();
         let insights = Insights::default();
-        tokio::spawn(Writer::new(store, authority, receiver, insights.clone()).run());
+        tokio::spawn(Writer::new(store, authority, receiver, insights.clone(), offers).run());
         Self { events, insights }
     }
 

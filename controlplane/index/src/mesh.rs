@@ -1,30 +1,37 @@
 //! The state of one mesh in this zone, and what follows from it for each proxy.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
-use ursa_crds::{Kind, MeshSpec, Object, ObjectKey, Spec};
+use ursa_crds::{AvailableService, Kind, MeshSpec, MeshZoneSpec, Meta, Object, ObjectKey, Spec};
 use ursa_envoy::{Interner, Resource, ResourceSet, endpoint_resource, translate};
 use ursa_model::{DestinationId, ProxyModel, TrustBundle, TrustDomain};
-use ursa_policy::{Instance, MeshInput, MeshView};
+use ursa_policy::{Instance, MeshInput, MeshView, RemoteService, RemoteZone};
 
 use crate::SnapshotReceiver;
 use crate::authority::{Authority, AuthorityError};
 use crate::presence::Presence;
 use crate::snapshot::{IdentityGrant, Snapshot};
 
+/// What meshes share: where the ingresses of the other zones are reached.
+pub(crate) type Ingresses = BTreeMap<String, Vec<(IpAddr, u16)>>;
+
 #[derive(Debug, Default)]
 pub(crate) struct MeshState {
+    /// As it was worked out last.
+    pub(crate) view: Option<MeshView>,
     objects: BTreeMap<ObjectKey, Arc<Object>>,
     presence: BTreeMap<String, Presence>,
     subscribers: HashMap<String, Subscriber>,
     pub(crate) dirty: bool,
 }
 
+/// A proxy that is listened for.
 #[derive(Debug)]
-struct Subscriber {
+pub(crate) struct Subscriber {
     sender: watch::Sender<Option<Arc<Snapshot>>>,
     model: Option<(ProxyModel, ResourceSet)>,
 }
@@ -73,11 +80,7 @@ impl MeshState {
 
     pub(crate) fn subscribe(&mut self, proxy: &str) -> SnapshotReceiver {
         self.dirty = true;
-        self.subscribers
-            .entry(proxy.to_owned())
-            .or_insert_with(|| Subscriber { sender: watch::Sender::new(None), model: None })
-            .sender
-            .subscribe()
+        self.subscribers.entry(proxy.to_owned()).or_insert_with(Subscriber::new).receiver()
     }
 
     /// Works out every subscribed proxy's snapshot anew and publishes those that changed.
@@ -85,6 +88,7 @@ impl MeshState {
         &mut self,
         name: &str,
         authority: &Authority,
+        ingresses: &Ingresses,
         interner: &mut Interner,
         sequence: u64,
     ) -> Result<(), AuthorityError> {
@@ -92,14 +96,19 @@ impl MeshState {
             Spec::Mesh(spec) => Some(spec.clone()),
             _ => None,
         });
-        self.subscribers.retain(|_, subscriber| subscriber.sender.receiver_count() > 0);
+        self.subscribers.retain(|_, subscriber| subscriber.is_wanted());
         let Some(spec) = mesh else {
             // Policies without their mesh say nothing; what proxies have stays until the mesh is known again.
             self.dirty = false;
             return Ok(());
         };
-        let (trust, signer) = trust(name, &spec, authority).await?;
-        let view = MeshView::new(self.input(name, spec, trust, authority.zone()));
+        let (mut trust, signer) = trust(name, &spec, authority).await?;
+        let others = self.other_zones(authority.zone());
+        if signer.is_some() {
+            trust.extend(others.iter().filter_map(|(zone, offer)| trusted_roots(zone, offer)));
+        }
+        let remotes = others.into_iter().map(|(zone, offer)| remote_zone(zone, offer, ingresses)).collect();
+        let view = MeshView::new(self.input(name, spec, trust, remotes, authority.zone()));
         let mut endpoints: HashMap<DestinationId, Arc<Resource>> = HashMap::new();
         for (proxy, subscriber) in &mut self.subscribers {
             let Some(model) = view.proxy(proxy) else { continue };
@@ -121,11 +130,42 @@ impl MeshState {
             subscriber.model = Some((model, resources));
             subscriber.publish(all, identity, sequence);
         }
+        self.view = Some(view);
         self.dirty = false;
         Ok(())
     }
 
-    fn input(&self, name: &str, spec: MeshSpec, trust: TrustBundle, zone: &str) -> MeshInput {
+    /// What the other zones offer in this mesh, ordered by zone.
+    fn other_zones(&self, own: &str) -> Vec<(&String, &MeshZoneSpec)> {
+        let all = self.objects.values().filter_map(|object| match &object.spec {
+            Spec::MeshZone(spec) => Some((&object.meta.name, spec)),
+            _ => None,
+        });
+        all.filter(|(zone, _)| *zone != own).collect()
+    }
+
+    /// What this zone offers in this mesh.
+    pub(crate) fn offer(&self, name: &str, zone: &str) -> Option<Object> {
+        let view = self.view.as_ref()?;
+        let roots = view.trust().get(&TrustDomain::new(zone, name).to_string()).cloned().unwrap_or_default();
+        let services = view.available_services().into_iter().map(|service| AvailableService {
+            tags: service.tags,
+            instances: service.instances,
+            protocol: tag_value(service.protocol).to_owned(),
+            identity_services: service.identity_services,
+        });
+        let spec = MeshZoneSpec { mesh: name.to_owned(), roots, services: services.collect() };
+        Some(Object { meta: Meta { name: zone.to_owned(), ..Meta::default() }, spec: Spec::MeshZone(spec) })
+    }
+
+    fn input(
+        &self,
+        name: &str,
+        spec: MeshSpec,
+        trust: TrustBundle,
+        remotes: Vec<RemoteZone>,
+        zone: &str,
+    ) -> MeshInput {
         let of = |kind| self.objects.values().filter(move |object| object.kind() == kind).cloned();
         let instances = of(Kind::Dataplane)
             .map(|dataplane| {
@@ -144,7 +184,7 @@ impl MeshState {
             spec,
             trust,
             instances,
-            remotes: Vec::new(),
+            remotes,
             permissions: of(Kind::TrafficPermission).collect(),
             routes: of(Kind::TrafficRoute).collect(),
         }
@@ -179,8 +219,59 @@ async fn trust(
     Ok((TrustBundle::from([(domain.to_string(), roots)]), grant))
 }
 
+/// The roots of another zone, unless they are not what they should be: then its workloads are strangers.
+fn trusted_roots(zone: &str, offer: &MeshZoneSpec) -> Option<(String, String)> {
+    if offer.roots.is_empty() {
+        return None;
+    }
+    let domain = TrustDomain::new(zone, &offer.mesh);
+    match ursa_identity::check_roots(&offer.roots, &domain) {
+        Ok(()) => Some((domain.to_string(), offer.roots.clone())),
+        Err(error) => {
+            tracing::warn!(zone, mesh = offer.mesh, %error, "the roots of the zone are refused");
+            None
+        }
+    }
+}
+
+fn remote_zone(zone: &str, offer: &MeshZoneSpec, ingresses: &Ingresses) -> RemoteZone {
+    let service = |service: &AvailableService| RemoteService {
+        tags: service.tags.clone(),
+        instances: service.instances,
+        protocol: ursa_crds::Protocol::parse(&service.protocol)
+            .map(ursa_policy::protocol)
+            .unwrap_or_default(),
+        identity_services: service.identity_services.clone(),
+    };
+    RemoteZone {
+        zone: zone.to_owned(),
+        ingresses: ingresses.get(zone).cloned().unwrap_or_default(),
+        services: offer.services.iter().map(service).collect(),
+    }
+}
+
+fn tag_value(protocol: ursa_model::Protocol) -> &'static str {
+    match protocol {
+        ursa_model::Protocol::Tcp => "tcp",
+        ursa_model::Protocol::Http => "http",
+        ursa_model::Protocol::Http2 => "http2",
+    }
+}
+
 impl Subscriber {
-    fn publish(&self, resources: ResourceSet, identity: Option<IdentityGrant>, sequence: u64) {
+    pub(crate) fn new() -> Self {
+        Self { sender: watch::Sender::new(None), model: None }
+    }
+
+    pub(crate) fn receiver(&self) -> SnapshotReceiver {
+        self.sender.subscribe()
+    }
+
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.sender.receiver_count() > 0
+    }
+
+    pub(crate) fn publish(&self, resources: ResourceSet, identity: Option<IdentityGrant>, sequence: u64) {
         self.sender.send_if_modified(|current| {
             if let Some(current) = current
                 && current.identity == identity

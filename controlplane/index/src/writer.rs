@@ -13,8 +13,10 @@ use ursa_store::Store;
 
 use crate::SnapshotReceiver;
 use crate::authority::Authority;
+use crate::ingress::IngressState;
 use crate::insight::Insights;
 use crate::mesh::MeshState;
+use crate::offer;
 
 /// What agents' streams tell the index.
 #[derive(Debug)]
@@ -35,11 +37,15 @@ pub(crate) struct Writer {
     events: mpsc::UnboundedReceiver<Event>,
     insights: Insights,
     meshes: BTreeMap<String, MeshState>,
+    ingress: IngressState,
+    /// Where what this zone offers goes; `None` when there are no other zones.
+    offers: Option<mpsc::UnboundedSender<Object>>,
     interner: Interner,
     sequence: u64,
     /// Told once the snapshots that follow from the events so far are published.
     drained: Vec<oneshot::Sender<()>>,
     retry_at: Option<Instant>,
+    ingress_dirty: bool,
 }
 
 impl Writer {
@@ -48,8 +54,12 @@ impl Writer {
         authority: Arc<Authority>,
         events: mpsc::UnboundedReceiver<Event>,
         insights: Insights,
+        offers: bool,
     ) -> Self {
+        let offers = offers.then(|| offer::start(store.clone()));
         Self {
+            offers,
+            ingress: IngressState::default(),
             store,
             authority,
             events,
@@ -59,6 +69,7 @@ impl Writer {
             sequence: 0,
             drained: Vec::new(),
             retry_at: None,
+            ingress_dirty: true,
         }
     }
 
@@ -95,6 +106,15 @@ impl Writer {
     }
 
     fn change(&mut self, key: &ObjectKey, object: Option<Arc<Object>>) {
+        match key.kind {
+            Kind::Zone => return,
+            Kind::ZoneIngress => {
+                self.ingress.apply(key, object);
+                self.meshes.values_mut().for_each(|mesh| mesh.dirty = true);
+                return;
+            }
+            _ => {}
+        }
         let mesh = if key.kind == Kind::Mesh { &key.name } else { &key.mesh };
         if key.kind == Kind::Dataplane && object.is_none() {
             self.insights.remove(&ProxyId::new(&key.mesh, &key.name));
@@ -105,6 +125,9 @@ impl Writer {
     fn event(&mut self, event: Event) {
         let now = Instant::now();
         match event {
+            // An ingress has no endpoints of its own: what becomes of its agent changes nothing for others.
+            Event::Connected(proxy) | Event::Disconnected(proxy) if proxy.mesh.is_empty() => {}
+            Event::Unready { proxy, .. } if proxy.mesh.is_empty() => {}
             Event::Connected(proxy) => self.mesh(&proxy).connected(&proxy.name, now),
             Event::Disconnected(proxy) => {
                 self.mesh(&proxy).change_presence(&proxy.name, |p| p.disconnected(now));
@@ -115,6 +138,10 @@ impl Writer {
             Event::Draining { proxy, done } => {
                 self.mesh(&proxy).change_presence(&proxy.name, |p| p.draining = true);
                 self.drained.push(done);
+            }
+            Event::Subscribe { proxy, reply } if proxy.mesh.is_empty() => {
+                let _ = reply.send(self.ingress.subscribe(&proxy.name));
+                self.ingress_dirty = true;
             }
             Event::Subscribe { proxy, reply } => {
                 let _ = reply.send(self.mesh(&proxy).subscribe(&proxy.name));
@@ -135,13 +162,21 @@ impl Writer {
     }
 
     async fn publish(&mut self) {
-        let Self { meshes, authority, interner, sequence, drained, retry_at, .. } = self;
+        let Self { meshes, authority, ingress, offers, interner, sequence, drained, retry_at, .. } = self;
+        let addresses = ingress.addresses();
         for (name, mesh) in meshes.iter_mut().filter(|(_, mesh)| mesh.dirty) {
             *sequence += 1;
-            if let Err(error) = mesh.rebuild(name, authority, interner, *sequence).await {
+            self.ingress_dirty = true;
+            if let Err(error) = mesh.rebuild(name, authority, &addresses, interner, *sequence).await {
                 tracing::error!(mesh = name, %error, "proxies keep what they have; will try again");
                 *retry_at = Some(Instant::now() + RETRY);
+            } else if let (Some(offers), Some(offer)) = (&offers, mesh.offer(name, authority.zone())) {
+                let _ = offers.send(offer);
             }
+        }
+        if std::mem::take(&mut self.ingress_dirty) {
+            let views = meshes.values().filter_map(|mesh| mesh.view.as_ref());
+            ingress.publish(authority.zone(), views, interner, *sequence);
         }
         for done in drained.drain(..) {
             let _ = done.send(());

@@ -15,6 +15,10 @@ pub(crate) enum Mode {
     /// One zone, no global.
     #[default]
     Standalone,
+    /// Takes what users write and sends it to the zones.
+    Global,
+    /// One of several zones.
+    Zone,
 }
 
 /// Flags of `ursa-cp run`. Each can also be given in the environment or, by its name in camelCase, in the file.
@@ -43,6 +47,18 @@ pub(crate) struct RunArgs {
     /// gRPC for agents, TLS [default: 0.0.0.0:5678].
     #[arg(long, env = "URSA_CP_AGENT_ADDRESS")]
     agent_address: Option<SocketAddr>,
+    /// Of a global control plane: gRPC for zones, TLS [default: 0.0.0.0:5685].
+    #[arg(long, env = "URSA_CP_SYNC_ADDRESS")]
+    sync_address: Option<SocketAddr>,
+    /// Of a zone: the global control plane, https://HOST:5685.
+    #[arg(long, env = "URSA_CP_GLOBAL_ADDRESS")]
+    global_address: Option<String>,
+    /// Of a zone: the CA file that global's certificate is trusted by.
+    #[arg(long, env = "URSA_CP_GLOBAL_CA_FILE")]
+    global_ca_file: Option<PathBuf>,
+    /// Of a zone: the file with the zone's token; read again at each connect.
+    #[arg(long, env = "URSA_CP_ZONE_TOKEN_FILE")]
+    zone_token_file: Option<PathBuf>,
     /// Health and metrics [default: 0.0.0.0:5680].
     #[arg(long, env = "URSA_CP_DIAGNOSTICS_ADDRESS")]
     diagnostics_address: Option<SocketAddr>,
@@ -55,6 +71,14 @@ pub(crate) struct RunArgs {
     log: Option<String>,
 }
 
+/// How a zone reaches global.
+#[derive(Clone, Debug)]
+pub(crate) struct GlobalAddress {
+    pub(crate) address: String,
+    pub(crate) ca_file: PathBuf,
+    pub(crate) token_file: PathBuf,
+}
+
 /// The configuration in force.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
@@ -64,6 +88,9 @@ pub(crate) struct Config {
     pub(crate) api_http: SocketAddr,
     pub(crate) api_https: SocketAddr,
     pub(crate) agent_address: SocketAddr,
+    pub(crate) sync_address: SocketAddr,
+    /// How a zone reaches global.
+    pub(crate) global: Option<GlobalAddress>,
     pub(crate) diagnostics_address: SocketAddr,
     pub(crate) tls_names: Vec<String>,
     pub(crate) log: String,
@@ -82,8 +109,31 @@ impl RunArgs {
         let bind = |flag: Option<SocketAddr>, file: Option<SocketAddr>, default: &str| {
             flag.or(file).map_or_else(|| default.parse().context("a default address"), Ok)
         };
+        let mode = self.mode.or(file.mode).unwrap_or_default();
+        let global = match mode {
+            Mode::Standalone | Mode::Global => None,
+            Mode::Zone => Some(GlobalAddress {
+                address: self
+                    .global_address
+                    .clone()
+                    .or(file.global_address)
+                    .context("--mode zone needs --global-address")?,
+                ca_file: self
+                    .global_ca_file
+                    .clone()
+                    .or(file.global_ca_file)
+                    .context("--mode zone needs --global-ca-file")?,
+                token_file: self
+                    .zone_token_file
+                    .clone()
+                    .or(file.zone_token_file)
+                    .context("--mode zone needs --zone-token-file")?,
+            }),
+        };
         let config = Config {
-            mode: self.mode.or(file.mode).unwrap_or_default(),
+            mode,
+            global,
+            sync_address: bind(self.sync_address, file.sync_address, "0.0.0.0:5685")?,
             zone: self.zone.clone().or(file.zone).unwrap_or_else(|| "default".into()),
             data_dir: self.data_dir.clone().or(file.data_dir).unwrap_or_else(|| "/var/lib/ursa-cp".into()),
             api_http: bind(self.api_http, file.api_http, "127.0.0.1:5681")?,
@@ -107,7 +157,7 @@ impl Config {
     /// The names in the server's certificate: what was given, the addresses that are bound, and loopback.
     pub(crate) fn server_names(&self) -> Vec<String> {
         let mut names = self.tls_names.clone();
-        for address in [self.api_https, self.agent_address] {
+        for address in [self.api_https, self.agent_address, self.sync_address] {
             if !address.ip().is_unspecified() {
                 names.push(address.ip().to_string());
             }

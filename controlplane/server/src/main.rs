@@ -4,6 +4,8 @@ mod config;
 mod diagnostics;
 mod files;
 mod run;
+mod servers;
+mod zones;
 
 use clap::{Parser, Subcommand};
 

@@ -7,100 +7,99 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use axum::Router;
 use jiff::Timestamp;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use ursa_api::{ApiState, ServerInfo};
 use ursa_crds::{DEFAULT_MESH, MeshSpec, Meta, Object, Spec};
-use ursa_identity::{ClientCerts, ServerTls, Tokens, UserClaims};
+use ursa_identity::{ServerTls, Tokens, UserClaims};
 use ursa_index::{Authority, Index};
 use ursa_store::Store;
+use ursa_sync::global::Global;
+use ursa_sync::zone::ZoneConfig;
 
-use crate::config::{Config, Mode};
+use crate::config::{Config, GlobalAddress, Mode};
 use crate::diagnostics::{self, Diagnostics};
-use crate::files;
+use crate::servers::Servers;
+use crate::{files, zones};
 
-/// How long open streams and requests may take to end.
-const GRACE: Duration = Duration::from_secs(2);
 const ADMIN_TOKEN_LIFETIME: Duration = Duration::from_hours(8760);
 
 pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     files::private_folder(&config.data_dir)?;
     let store = Store::open(&config.data_dir.join("store.redb"))?;
-    let first_start = store.private("initialized").is_none();
     let tokens = Arc::new(tokens(&store).await?);
     let tls = server_tls(&store, &config).await?;
     write_admin_token(&config.data_dir, &tokens)?;
-    if first_start {
-        let object = Object {
-            meta: Meta { name: DEFAULT_MESH.into(), ..Meta::default() },
-            spec: Spec::Mesh(MeshSpec::default()),
-        };
-        store.put(object, None).await?;
-        store.private_put("initialized", Vec::new()).await?;
+    if config.mode != Mode::Zone {
+        make_default_mesh(&store).await?;
     }
-
-    let authority = Arc::new(Authority::new(store.clone(), &config.zone));
-    let index = Index::start(store.clone(), authority.clone());
     let ready = Arc::new(AtomicBool::new(false));
-    let stop = CancellationToken::new();
-    let mut servers = tokio::task::JoinSet::new();
+    let mut servers = Servers { stop: CancellationToken::new(), tasks: tokio::task::JoinSet::new() };
 
     let diagnostics = diagnostics::router(Diagnostics { store: store.clone(), ready: ready.clone() });
-    let listener = bind(config.diagnostics_address, "--diagnostics-address").await?;
-    servers.spawn(http(listener, diagnostics, stop.clone()));
-
-    let api = ursa_api::router(ApiState::new(
-        store.clone(),
-        tokens.clone(),
-        ServerInfo {
-            version: env!("CARGO_PKG_VERSION").into(),
-            mode: match config.mode {
-                Mode::Standalone => "standalone".into(),
-            },
-            zone: config.zone.clone(),
-            instance: std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().into(),
-        },
-        config.server_names(),
-    ));
-    let listener = bind(config.api_http, "--api-http").await?;
-    servers.spawn(http(listener, api.clone(), stop.clone()));
-    let https = tls.rustls_server_config(ClientCerts::None, &[b"h2", b"http/1.1"])?;
-    let listener = bind(config.api_https, "--api-https").await?;
-    servers.spawn(self::https(listener, https, api, stop.clone()));
-
-    let agents = tls.rustls_server_config(ClientCerts::Requested, &[b"h2"])?;
-    let listener = bind(config.agent_address, "--agent-address").await?;
-    let context = ursa_xds::Context { zone: config.zone.clone(), store, index, authority, tokens };
-    let stopped = stop.clone();
-    servers.spawn(async move {
-        let serving = ursa_xds::serve(context, listener, agents, stopped.clone().cancelled_owned());
-        tokio::select! {
-            result = serving => result.context("the server for agents failed"),
-            // Agents' streams never end by themselves.
-            () = after(stopped, GRACE) => Ok(()),
+    servers.http(bind(config.diagnostics_address, "--diagnostics-address").await?, diagnostics);
+    let further = match config.mode {
+        Mode::Global => {
+            let global = Global::new(store.clone(), tokens.clone());
+            servers.grpc(bind(config.sync_address, "--sync-address").await?, global.routes(), &tls)?;
+            zones::routes(global)
         }
-    });
+        Mode::Standalone | Mode::Zone => {
+            let authority = Arc::new(Authority::new(store.clone(), &config.zone));
+            let index = Index::start(store.clone(), authority.clone(), config.mode == Mode::Zone);
+            let (zone, tokens, store) = (config.zone.clone(), tokens.clone(), store.clone());
+            let context = ursa_xds::Context { zone, store, index, authority, tokens };
+            servers.grpc(
+                bind(config.agent_address, "--agent-address").await?,
+                ursa_xds::routes(context),
+                &tls,
+            )?;
+            Router::new()
+        }
+    };
+    let api = ursa_api::router(api_state(&config, &store, &tokens), further);
+    servers.http(bind(config.api_http, "--api-http").await?, api.clone());
+    servers.https(bind(config.api_https, "--api-https").await?, api, &tls)?;
+    if let Some(GlobalAddress { address, ca_file, token_file }) = &config.global {
+        let zone = ZoneConfig {
+            zone: config.zone.clone(),
+            global: address.clone(),
+            ca_file: ca_file.clone(),
+            token_file: token_file.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+        };
+        ursa_sync::zone::start(zone, store);
+    }
 
     ready.store(true, Ordering::Release);
-    tracing::info!(zone = config.zone, api = %config.api_http, agents = %config.agent_address, "ready");
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let result = tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
-        // A server that ends before the signal is an error.
-        Some(result) = servers.join_next() => match result? {
-            Ok(()) => Err(anyhow::anyhow!("a server ended by itself")),
-            Err(error) => Err(error),
-        },
-    };
+    tracing::info!(mode = ?config.mode, zone = config.zone, api = %config.api_http, "ready");
+    let result = servers.until_signal().await;
     ready.store(false, Ordering::Release);
-    stop.cancel();
-    tracing::info!("stopping");
-    let _ = tokio::time::timeout(GRACE * 2, servers.join_all()).await;
+    servers.stop().await;
     result
+}
+
+fn api_state(config: &Config, store: &Store, tokens: &Arc<Tokens>) -> ApiState {
+    let (mode, zone) = match config.mode {
+        Mode::Standalone => (ursa_api::Mode::Standalone, config.zone.clone()),
+        Mode::Global => (ursa_api::Mode::Global, String::new()),
+        Mode::Zone => (ursa_api::Mode::Zone, config.zone.clone()),
+    };
+    let instance = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
+    let info = ServerInfo { version: env!("CARGO_PKG_VERSION").into(), mode, zone, instance };
+    ApiState::new(store.clone(), tokens.clone(), info, config.server_names())
+}
+
+/// At the first start; whoever deletes it later wants it gone.
+async fn make_default_mesh(store: &Store) -> anyhow::Result<()> {
+    if store.private("initialized").is_none() {
+        let meta = Meta { name: DEFAULT_MESH.into(), ..Meta::default() };
+        store.put(Object { meta, spec: Spec::Mesh(MeshSpec::default()) }, None).await?;
+        store.private_put("initialized", Vec::new()).await?;
+    }
+    Ok(())
 }
 
 async fn tokens(store: &Store) -> anyhow::Result<Tokens> {
@@ -140,37 +139,4 @@ fn write_admin_token(data_dir: &Path, tokens: &Tokens) -> anyhow::Result<()> {
 
 async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} ({flag})"))
-}
-
-async fn http(listener: TcpListener, router: axum::Router, stop: CancellationToken) -> anyhow::Result<()> {
-    let serving = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
-    tokio::select! {
-        result = serving => Ok(result?),
-        () = after(stop, GRACE) => Ok(()),
-    }
-}
-
-async fn https(
-    listener: TcpListener,
-    tls: Arc<rustls::ServerConfig>,
-    router: axum::Router,
-    stop: CancellationToken,
-) -> anyhow::Result<()> {
-    let handle = axum_server::Handle::new();
-    let server = axum_server::from_tcp_rustls(
-        listener.into_std()?,
-        axum_server::tls_rustls::RustlsConfig::from_config(tls),
-    )?
-    .handle(handle.clone())
-    .serve(router.into_make_service());
-    tokio::spawn(async move {
-        stop.cancelled().await;
-        handle.graceful_shutdown(Some(GRACE));
-    });
-    Ok(server.await?)
-}
-
-async fn after(stop: CancellationToken, grace: Duration) {
-    stop.cancelled().await;
-    tokio::time::sleep(grace).await;
 }

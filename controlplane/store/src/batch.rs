@@ -39,6 +39,10 @@ impl<'a> Batch<'a> {
                 let result = self.put(*object, expected);
                 self.answer(reply, result);
             }
+            Request::PutCopy { object, reply } => {
+                let written = self.put_copy(*object);
+                self.answer(reply, Ok(written));
+            }
             Request::Delete { key, expected, reply } => {
                 let result = self.delete(&key, expected);
                 self.answer(reply, result);
@@ -77,10 +81,27 @@ impl<'a> Batch<'a> {
             resource_version: self.revision + 1,
             ..object.meta
         };
-        let outcome = if current.is_some() { Outcome::Updated } else { Outcome::Created };
-        let object = Arc::new(Object { meta, spec: object.spec });
+        Ok(self.write(key, current.is_some(), Object { meta, spec: object.spec }))
+    }
+
+    fn put_copy(&mut self, object: Object) -> Written {
+        let key = object.key();
+        let current = self.current(&key);
+        if let Some(current) = &current {
+            let incoming = Meta { resource_version: current.meta.resource_version, ..object.meta.clone() };
+            if current.spec == object.spec && current.meta == incoming {
+                return Written { object: current.clone(), outcome: Outcome::Unchanged };
+            }
+        }
+        let meta = Meta { resource_version: self.revision + 1, ..object.meta };
+        self.write(key, current.is_some(), Object { meta, spec: object.spec })
+    }
+
+    fn write(&mut self, key: ObjectKey, existed: bool, object: Object) -> Written {
+        let outcome = if existed { Outcome::Updated } else { Outcome::Created };
+        let object = Arc::new(object);
         self.change(key, Some(object.clone()));
-        Ok(Written { object, outcome })
+        Written { object, outcome }
     }
 
     fn delete(&mut self, key: &ObjectKey, expected: Option<u64>) -> Result<Arc<Object>, StoreError> {

@@ -133,6 +133,11 @@ impl Store {
         self.write(|reply| Request::Put { object: Box::new(object), expected, reply }).await
     }
 
+    /// Stores a copy of an object that another store owns: uid, creation time and generation stay as they are there.
+    pub async fn put_copy(&self, object: Object) -> Result<Written, StoreError> {
+        self.write(|reply| Request::PutCopy { object: Box::new(object), reply }).await
+    }
+
     /// Deletes an object and returns its last state. With `expected`, only if that is the stored resource version.
     pub async fn delete(&self, key: &ObjectKey, expected: Option<u64>) -> Result<Arc<Object>, StoreError> {
         self.write(|reply| Request::Delete { key: key.clone(), expected, reply }).await

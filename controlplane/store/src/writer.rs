@@ -23,6 +23,7 @@ pub(crate) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 /// A write that waits for its turn.
 pub(crate) enum Request {
     Put { object: Box<Object>, expected: Option<u64>, reply: Reply<Written> },
+    PutCopy { object: Box<Object>, reply: Reply<Written> },
     Delete { key: ObjectKey, expected: Option<u64>, reply: Reply<Arc<Object>> },
     Private { name: String, value: Vec<u8>, replace: bool, reply: Reply<Vec<u8>> },
 }

@@ -6,6 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Entries of one delta at most; the rest goes into the next.
+const LARGEST: usize = 500;
+
 /// A change of what a holder is to have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delta<K, B> {
@@ -53,7 +56,8 @@ impl<K: Ord + Clone, B: Clone> Outgoing<K, B> {
         }
         self.sequence += 1;
         let mut delta = Delta { sequence: self.sequence, upserts: Vec::new(), removals: Vec::new() };
-        for key in std::mem::take(&mut self.pending) {
+        for _ in 0..LARGEST {
+            let Some(key) = self.pending.pop_first() else { break };
             match self.desired.get(&key) {
                 Some((version, body)) => delta.upserts.push((key, version.clone(), body.clone())),
                 None => delta.removals.push(key),

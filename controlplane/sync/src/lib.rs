@@ -1,12 +1,16 @@
-//! Synchronisation of objects between the global control plane and its zones.
+//! Synchronisation of objects between the global control plane and its zones: one stream a zone.
 //!
-//! The engine is pure: one [`Outgoing`] and one [`Incoming`] a direction, for an owner that has objects and a holder
-//! that keeps copies of them.
+//! The [`engine`] is pure: one [`Outgoing`] a direction at the owner, one [`Incoming`] at the holder of copies.
+//! [`global`] and [`zone`] are its edges; [`ownership`] says which object goes where.
 //!
 //! Invariants, each with a test in [`engine`]: after a heal both sides are equal; a disconnect never deletes; only the
 //! owner's word deletes, and only if it is the owner that the copies came from (the same store epoch, or one that an
-//! administrator adopted); no-op writes are not sent.
+//! administrator adopted); what did not change is not sent.
 
 pub mod engine;
+pub mod global;
+pub mod ownership;
+mod wire;
+pub mod zone;
 
 pub use engine::{Delta, Incoming, Outgoing, Verdict};

@@ -5,10 +5,10 @@ use tonic::metadata::MetadataMap;
 use tonic::{Extensions, Status};
 use ursa_crds::{DataplaneSpec, Kind, ObjectKey, Spec};
 use ursa_identity::{DataplaneClaims, verify_leaf};
+use ursa_listen::PeerCertificates;
 use ursa_model::{ProxyId, SpiffeId};
 
 use crate::Context;
-use crate::connection::PeerCertificates;
 
 /// What a caller has proved.
 #[derive(Clone, Debug)]
@@ -86,33 +86,50 @@ impl Caller {
         }
     }
 
-    /// The dataplane that a node id names, if it is registered and the caller may run it.
+    /// Whether the caller may run this zone ingress.
+    pub(crate) fn admits_ingress(&self, context: &Context, name: &str) -> Result<(), Status> {
+        match self {
+            Self::Token(claims) => claims
+                .admits("", name, &[], &context.zone)
+                .map_err(|error| Status::permission_denied(error.to_string())),
+            Self::Certificate(id) => Err(Status::permission_denied(format!("{id} is not a zone ingress"))),
+        }
+    }
+
+    /// The proxy that a node id names, if it is registered and the caller may run it.
     pub(crate) fn registered(&self, context: &Context, node_id: &str) -> Result<ProxyId, Status> {
         let proxy = ProxyId::parse(node_id)
             .ok_or_else(|| Status::invalid_argument(format!("node id {node_id:?} is not MESH/NAME")))?;
-        let object = context.store.get(&ObjectKey::in_mesh(Kind::Dataplane, &proxy.mesh, &proxy.name));
+        let object = context.store.get(&key_of(&proxy));
         let Some(object) = object else {
             // Whether it exists is told only to who may run it.
-            return Err(if self.names(&proxy) {
-                Status::failed_precondition(format!("dataplane {proxy} is not registered"))
+            return Err(if self.names(context, &proxy) {
+                Status::failed_precondition(format!("proxy {proxy} is not registered"))
             } else {
-                Status::permission_denied(format!("the credential is not for dataplane {proxy}"))
+                Status::permission_denied(format!("the credential is not for proxy {proxy}"))
             });
         };
-        let Spec::Dataplane(spec) = &object.spec else {
-            return Err(Status::internal("a dataplane's key holds another kind"));
-        };
-        self.admits(context, &proxy, spec)?;
+        match &object.spec {
+            Spec::Dataplane(spec) => self.admits(context, &proxy, spec)?,
+            Spec::ZoneIngress(_) => self.admits_ingress(context, own_name(context, &proxy.name))?,
+            _ => return Err(Status::internal("a proxy's key holds another kind")),
+        }
         Ok(proxy)
     }
 
-    fn names(&self, proxy: &ProxyId) -> bool {
+    fn names(&self, context: &Context, proxy: &ProxyId) -> bool {
+        let own = if proxy.mesh.is_empty() { own_name(context, &proxy.name) } else { &proxy.name };
         match self {
             Self::Token(claims) => {
-                claims.mesh == proxy.mesh && claims.name.as_ref().is_none_or(|n| *n == proxy.name)
+                claims.mesh == proxy.mesh && claims.name.as_deref().is_none_or(|name| name == own)
             }
-            Self::Certificate(id) => id.trust_domain.mesh == proxy.mesh && id.proxy == proxy.name,
+            Self::Certificate(id) => id.trust_domain.mesh == proxy.mesh && id.proxy == own,
         }
+    }
+
+    /// Whether the credential names one proxy only: then another agent with it is the same one come back.
+    pub(crate) fn is_bound_to(&self, proxy: &ProxyId) -> bool {
+        proxy.mesh.is_empty() || self.proxy().as_ref() == Some(proxy)
     }
 
     /// The proxy that the credential names, for callers that do not say who they are.
@@ -122,4 +139,15 @@ impl Caller {
             Self::Certificate(id) => Some(ProxyId::new(&id.trust_domain.mesh, &id.proxy)),
         }
     }
+}
+
+/// Where a proxy's resource is stored.
+pub(crate) fn key_of(proxy: &ProxyId) -> ObjectKey {
+    let kind = if proxy.mesh.is_empty() { Kind::ZoneIngress } else { Kind::Dataplane };
+    ObjectKey::in_mesh(kind, &proxy.mesh, &proxy.name)
+}
+
+/// A zone ingress is stored as `<zone>.<name>`, so that names of several zones never clash; its token has the name.
+pub(crate) fn own_name<'a>(context: &Context, stored: &'a str) -> &'a str {
+    stored.strip_prefix(&context.zone).and_then(|rest| rest.strip_prefix('.')).unwrap_or_default()
 }

@@ -4,8 +4,6 @@
 
 mod access;
 mod ads;
-mod connection;
-mod listener;
 mod session;
 mod stream;
 
@@ -16,8 +14,6 @@ use ursa_identity::Tokens;
 use ursa_index::{Authority, Index};
 use ursa_proto::agent::agent_server::AgentServer;
 use ursa_store::Store;
-
-pub use listener::serve;
 
 /// What the server works with.
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
-use ursa_crds::{DecodeError, Kind, Object, ObjectKey, Spec};
+use ursa_crds::{DecodeError, Object, ObjectKey, Spec};
 use ursa_index::{Connection, IdentityGrant, SnapshotReceiver};
 use ursa_model::ProxyId;
 use ursa_proto::agent::agent_server::Agent;
@@ -19,7 +19,7 @@ use ursa_proto::agent::{
 };
 
 use crate::Context;
-use crate::access::Caller;
+use crate::access::{Caller, key_of};
 
 /// How long an agent may take to say who it is.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -139,27 +139,45 @@ async fn serve(
     result
 }
 
-/// Stores the dataplane that the agent runs, if the caller may run it.
+/// Stores the resource of the proxy that the agent runs, if the caller may run it.
 async fn register(context: &Context, caller: &Caller, hello: &Hello) -> Result<ProxyId, Status> {
-    let object = ursa_crds::decode(&hello.resource).map_err(|error| match error {
-        DecodeError::Unreadable(_) => Status::invalid_argument(format!("the dataplane {error}")),
+    let mut object = ursa_crds::decode(&hello.resource).map_err(|error| match error {
+        DecodeError::Unreadable(_) => Status::invalid_argument(format!("the resource {error}")),
         DecodeError::Invalid(problem) => {
-            Status::invalid_argument(format!("the dataplane is invalid: {problem}"))
+            Status::invalid_argument(format!("the resource is invalid: {problem}"))
         }
     })?;
-    let Spec::Dataplane(spec) = &object.spec else {
-        return Err(Status::invalid_argument(format!("expected a Dataplane, got a {}", object.kind())));
-    };
     let problems = ursa_policy::validate(&object);
     if !problems.is_empty() {
         let texts: Vec<_> = problems.iter().map(ToString::to_string).collect();
-        return Err(Status::invalid_argument(format!("the dataplane is invalid: {}", texts.join("; "))));
+        return Err(Status::invalid_argument(format!(
+            "the {} is invalid: {}",
+            object.kind(),
+            texts.join("; ")
+        )));
     }
-    let proxy = ProxyId::new(&spec.mesh, &object.meta.name);
-    caller.admits(context, &proxy, spec)?;
-    if context.store.get(&ObjectKey::mesh(&spec.mesh)).is_none() {
-        return Err(Status::failed_precondition(format!("mesh {} does not exist", spec.mesh)));
-    }
+    let proxy = match &mut object.spec {
+        Spec::Dataplane(spec) => {
+            let proxy = ProxyId::new(&spec.mesh, &object.meta.name);
+            caller.admits(context, &proxy, spec)?;
+            if context.store.get(&ObjectKey::mesh(&spec.mesh)).is_none() {
+                return Err(Status::failed_precondition(format!("mesh {} does not exist", spec.mesh)));
+            }
+            proxy
+        }
+        Spec::ZoneIngress(spec) => {
+            caller.admits_ingress(context, &object.meta.name)?;
+            spec.zone.clone_from(&context.zone);
+            object.meta.name = format!("{}.{}", context.zone, object.meta.name);
+            ProxyId::new("", &object.meta.name)
+        }
+        other => {
+            let kind = other.kind();
+            return Err(Status::invalid_argument(format!(
+                "expected a Dataplane or a ZoneIngress, got a {kind}"
+            )));
+        }
+    };
     refuse_double(context, caller, &proxy, &object)?;
     let object = Object { meta: ursa_crds::Meta { resource_version: 0, ..object.meta }, spec: object.spec };
     context.store.put(object, None).await.map_err(|error| Status::unavailable(error.to_string()))?;
@@ -169,9 +187,8 @@ async fn register(context: &Context, caller: &Caller, hello: &Hello) -> Result<P
 /// A token that names no dataplane must not take over one that runs elsewhere.
 fn refuse_double(context: &Context, caller: &Caller, proxy: &ProxyId, object: &Object) -> Result<(), Status> {
     let connected = context.index.insights().get(proxy).is_some_and(|insight| insight.connected);
-    let key = ObjectKey::in_mesh(Kind::Dataplane, &proxy.mesh, &proxy.name);
-    let moved = context.store.get(&key).is_some_and(|known| known.spec != object.spec);
-    if connected && moved && caller.proxy().as_ref() != Some(proxy) {
+    let moved = context.store.get(&key_of(proxy)).is_some_and(|known| known.spec != object.spec);
+    if connected && moved && !caller.is_bound_to(proxy) {
         return Err(Status::already_exists(format!(
             "dataplane {proxy} is connected from elsewhere with another specification; choose another name, or use a token that names it"
         )));
@@ -217,9 +234,8 @@ async fn converse(
                 }
                 Some(Ok(FromAgent { message: Some(from_agent::Message::Draining(_)) })) => {
                     connection.drain().await;
-                    let key = ObjectKey::in_mesh(Kind::Dataplane, &proxy.mesh, &proxy.name);
-                    if let Err(error) = context.store.delete(&key, None).await {
-                        tracing::warn!(%proxy, %error, "the dataplane of a drained agent stays registered");
+                    if let Err(error) = context.store.delete(&key_of(proxy), None).await {
+                        tracing::warn!(%proxy, %error, "the resource of a drained agent stays registered");
                     }
                     return Ok(());
                 }

@@ -65,8 +65,8 @@ impl DeltaStream {
             None => Answer::Acknowledged,
             Some(error) => {
                 let key = |name: String| ResourceKey { resource_type, name };
-                let resources =
-                    in_flight.sent.into_iter().map(|(name, version)| (key(name), version)).collect();
+                let refused = guilty(in_flight.sent, &error.message).into_iter();
+                let resources = refused.map(|(name, version)| (key(name), version)).collect();
                 Answer::Refused { resources, message: error.message.clone() }
             }
         };
@@ -158,6 +158,18 @@ impl DeltaStream {
             removed_resources: removed,
             ..Default::default()
         }
+    }
+}
+
+/// Which of the resources were refused. An agent says so a line each, `NAME: REASON`; where none is named, all were.
+fn guilty(sent: Vec<(String, String)>, message: &str) -> Vec<(String, String)> {
+    let named = |name: &str| {
+        message.lines().any(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(": ")))
+    };
+    if sent.iter().any(|(name, _)| named(name)) {
+        sent.into_iter().filter(|(name, _)| named(name)).collect()
+    } else {
+        sent
     }
 }
 
@@ -288,6 +300,20 @@ mod tests {
         assert!(stream.responses().is_empty());
         stream.aim(set(&[(Cluster, "bad", "2")]));
         assert_eq!(sent(&stream.responses()), [(Cluster, vec!["bad"], vec![])]);
+    }
+
+    #[test]
+    fn of_several_only_those_that_the_agent_names_are_refused() {
+        let mut stream = DeltaStream::default();
+        subscribe_all(&mut stream);
+        stream.aim(set(&[(Cluster, "a", "1"), (Cluster, "ab", "1")]));
+        let responses = stream.responses();
+        let Answer::Refused { resources, .. } = answer(&mut stream, &responses[0], Some("ab: no such thing"))
+        else {
+            panic!("it was refused");
+        };
+        let names: Vec<_> = resources.iter().map(|(key, _)| key.name.as_str()).collect();
+        assert_eq!(names, ["ab"]);
     }
 
     #[test]

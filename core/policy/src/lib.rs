@@ -15,4 +15,4 @@ mod view;
 
 pub use input::{Instance, MeshInput, RemoteService, RemoteZone};
 pub use validate::validate;
-pub use view::MeshView;
+pub use view::{MeshView, protocol};

@@ -66,6 +66,11 @@ impl MeshView {
         }
     }
 
+    /// The roots of every zone known in the mesh; empty while mutual TLS is off.
+    pub fn trust(&self) -> &ursa_model::TrustBundle {
+        &self.input.trust
+    }
+
     /// The identity of a dataplane of this zone.
     pub fn identity(&self, dataplane: &Object) -> SpiffeId {
         let domain = TrustDomain::new(&self.input.zone, &self.input.name);
@@ -204,7 +209,8 @@ fn automatic(tags: &Tags, zone: &str) -> Tags {
     tags
 }
 
-fn protocol(tag: TagProtocol) -> Protocol {
+/// What a protocol's tag means for proxies.
+pub fn protocol(tag: TagProtocol) -> Protocol {
     match tag {
         TagProtocol::Tcp => Protocol::Tcp,
         TagProtocol::Http => Protocol::Http,

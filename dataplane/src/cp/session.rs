@@ -118,7 +118,7 @@ fn heard(message: ToAgent, announced: &watch::Sender<Option<Announced>>) {
                 });
             }
             Err(error) => {
-                error!(%error, "the control plane announced an identity that is none; keeping the last")
+                error!(%error, "the control plane announced an identity that is none; keeping the last");
             }
         },
         // A second Welcome says nothing new; what is not known comes from a newer control plane.

@@ -190,7 +190,9 @@ impl Relay {
             actions.push(Action::Upstream(answers::nack(&response.type_url, &response.nonce, message)));
             return;
         };
-        self.known.insert(resource_type);
+        // What this one may refer to came before, or there is none: a control plane need not send empty lists, but Envoy
+        // would wait for them.
+        self.known.extend(ResourceType::ALL.into_iter().filter(|earlier| *earlier <= resource_type));
         let mut pending = Pending::new(response.nonce);
         for resource in response.resources {
             let (name, version) = (resource.name, resource.version);

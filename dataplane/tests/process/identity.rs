@@ -18,7 +18,7 @@ use crate::mesh::{LOCALHOST, Model, echo, free_port};
 use crate::plane::{Plane, Resources, authority, spiffe_id};
 use crate::wait::eventually;
 
-const HOUR: Duration = Duration::from_secs(3600);
+const HOUR: Duration = Duration::from_hours(1);
 
 /// A workload of the same mesh that calls.
 struct Caller {

@@ -3,7 +3,7 @@
 //!
 //! Invariant: it forgets nothing when it stops, as one with a store would not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -303,7 +303,7 @@ impl AggregatedDiscoveryService for Shared {
 struct Discovery {
     /// By type that was asked for: what the agent has or is being sent.
     sent: BTreeMap<ResourceType, BTreeMap<String, String>>,
-    answered: BTreeMap<ResourceType, ()>,
+    answered: BTreeSet<ResourceType>,
     nonces: u64,
     open: BTreeMap<String, Vec<(String, String)>>,
 }
@@ -353,7 +353,7 @@ impl Discovery {
                 .collect();
             let removed_resources: Vec<_> =
                 sent.keys().filter(|name| !wanted.contains_key(name)).cloned().collect();
-            let first = self.answered.insert(resource_type, ()).is_none();
+            let first = self.answered.insert(resource_type);
             if adds.is_empty() && removed_resources.is_empty() && !first {
                 continue;
             }

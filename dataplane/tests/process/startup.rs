@@ -48,7 +48,7 @@ async fn a_refused_token_is_said_and_a_renewed_one_is_tried() {
 async fn a_refused_resource_is_said_in_the_control_planes_words() {
     let plane = Plane::start(Model::new().resources()).await;
     plane.set(|state| {
-        state.refusal = Some(Status::invalid_argument("spec.networking.inbound: must not be empty"))
+        state.refusal = Some(Status::invalid_argument("spec.networking.inbound: must not be empty"));
     });
     let agent = Agent::start(&plane);
     eventually("the agent says why", async || {

@@ -6,6 +6,7 @@ mod meta;
 mod tags;
 mod traffic_permission;
 mod traffic_route;
+mod zone;
 
 use ursa_crds::{Object, Problem, Spec};
 
@@ -18,6 +19,9 @@ pub fn validate(object: &Object) -> Vec<Problem> {
     }
     match &object.spec {
         Spec::Mesh(spec) => mesh::check(spec, &mut problems),
+        Spec::Zone(_) => meta::label(&object.meta.name, "metadata.name", &mut problems),
+        Spec::ZoneIngress(spec) => zone::check_ingress(spec, &mut problems),
+        Spec::MeshZone(spec) => zone::check_mesh_zone(object, spec, &mut problems),
         Spec::Dataplane(spec) => dataplane::check(spec, &mut problems),
         Spec::TrafficPermission(spec) => traffic_permission::check(spec, &mut problems),
         Spec::TrafficRoute(spec) => traffic_route::check(spec, &mut problems),

@@ -13,10 +13,11 @@ use tonic::transport::server::Connected;
 
 /// The peer's certificates, leaf first; empty if it showed none. Not verified yet.
 #[derive(Clone, Debug)]
-pub(crate) struct PeerCertificates(pub(crate) Arc<[CertificateDer<'static>]>);
+pub struct PeerCertificates(pub Arc<[CertificateDer<'static>]>);
 
+/// A TLS connection with its peer's certificates.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub struct Connection {
     stream: TlsStream<TcpStream>,
     peer: PeerCertificates,
 }

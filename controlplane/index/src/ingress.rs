@@ -1,0 +1,93 @@
+//! The zone's ingresses: one serves all meshes, so what it gets follows from all of them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ursa_crds::{Object, ObjectKey, Spec, ZoneIngressSpec};
+use ursa_envoy::{Interner, endpoint_resource, translate};
+use ursa_model::{ProxyId, ProxyModel};
+use ursa_policy::MeshView;
+
+use crate::SnapshotReceiver;
+use crate::mesh::{Ingresses, Subscriber};
+
+/// Every zone ingress that is known, and the proxies of those of this zone.
+#[derive(Debug, Default)]
+pub(crate) struct IngressState {
+    objects: BTreeMap<ObjectKey, Arc<Object>>,
+    subscribers: HashMap<String, Subscriber>,
+}
+
+impl IngressState {
+    pub(crate) fn apply(&mut self, key: &ObjectKey, object: Option<Arc<Object>>) {
+        match object {
+            Some(object) => self.objects.insert(key.clone(), object),
+            None => self.objects.remove(key),
+        };
+    }
+
+    fn specs(&self) -> impl Iterator<Item = (&str, &ZoneIngressSpec)> {
+        self.objects.values().filter_map(|object| match &object.spec {
+            Spec::ZoneIngress(spec) => Some((object.meta.name.as_str(), spec)),
+            _ => None,
+        })
+    }
+
+    /// Where the ingresses of each zone are reached.
+    pub(crate) fn addresses(&self) -> Ingresses {
+        let mut addresses: Ingresses = BTreeMap::new();
+        for (_, spec) in self.specs() {
+            let reached = spec.reached_at();
+            addresses.entry(spec.zone.clone()).or_default().push((reached.address, reached.port));
+        }
+        addresses
+    }
+
+    pub(crate) fn subscribe(&mut self, proxy: &str) -> SnapshotReceiver {
+        self.subscribers.entry(proxy.to_owned()).or_insert_with(Subscriber::new).receiver()
+    }
+
+    /// Publishes what each ingress of this zone passes on.
+    pub(crate) fn publish<'a>(
+        &mut self,
+        zone: &str,
+        views: impl Iterator<Item = &'a MeshView>,
+        interner: &mut Interner,
+        sequence: u64,
+    ) {
+        self.subscribers.retain(|_, subscriber| subscriber.is_wanted());
+        if self.subscribers.is_empty() {
+            return;
+        }
+        let mut routes = Vec::new();
+        let mut endpoints = Vec::new();
+        for view in views {
+            for route in view.ingress_routes() {
+                let set = view.local_endpoints(&route.destination);
+                endpoints.push(endpoint_resource(&route.destination.name(), &set, interner));
+                routes.push(route);
+            }
+        }
+        let listeners: HashMap<String, (IpAddr, u16)> = self
+            .specs()
+            .filter(|(_, spec)| spec.zone == zone)
+            .map(|(name, spec)| (name.to_owned(), (spec.networking.address, spec.networking.port)))
+            .collect();
+        for (name, subscriber) in &self.subscribers {
+            let Some(listener) = listeners.get(name) else { continue };
+            let model = ProxyModel {
+                id: ProxyId::new("", name),
+                zone: zone.to_owned(),
+                inbounds: Vec::new(),
+                outbounds: Vec::new(),
+                destinations: Vec::new(),
+                ingress_routes: routes.clone(),
+                ingress_listener: Some(*listener),
+            };
+            let mut resources = translate(&model, interner);
+            resources.extend(endpoints.iter().map(|resource| (resource.key.clone(), resource.clone())));
+            subscriber.publish(resources, None, sequence);
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! A zone's end: keeps one stream to global open, and goes on alone while there is none.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataValue;
+use tonic::{Request, Streaming};
+use ursa_crds::{Object, ObjectKey};
+use ursa_proto::sync::sync_client::SyncClient;
+use ursa_proto::sync::{
+    Acknowledgement, Delta, FromGlobal, FromZone, GlobalWelcome, Ping, ZoneHello, from_global, from_zone,
+};
+use ursa_store::Store;
+
+use crate::engine::{Delta as EngineDelta, Incoming, Outgoing, Verdict};
+use crate::global::{LARGEST_MESSAGE, SILENCE, store_all};
+use crate::{ownership, wire};
+
+const PING_EVERY: Duration = Duration::from_secs(1);
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LONGEST_RETRY: Duration = Duration::from_secs(3);
+/// The private value that names the store that the copies came from.
+const EPOCH: &str = "sync/global-epoch";
+
+/// How a zone reaches global.
+#[derive(Clone, Debug)]
+pub struct ZoneConfig {
+    /// The zone.
+    pub zone: String,
+    /// `https://HOST:5685`.
+    pub global: String,
+    /// The CA file that global's certificate is trusted by.
+    pub ca_file: PathBuf,
+    /// The file with the zone's token; read again at each connect.
+    pub token_file: PathBuf,
+    /// Version of this control plane.
+    pub version: String,
+}
+
+/// Why a stream ended.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("cannot read the zone token in {path}: {source}")]
+    Token { path: PathBuf, source: std::io::Error },
+    #[error("the zone token in {0} is not a token")]
+    NotAToken(PathBuf),
+    #[error("{0}")]
+    Connect(#[from] ursa_proto::ConnectError),
+    #[error("{}", .0.message())]
+    Status(#[from] tonic::Status),
+    #[error("global sent nothing for {SILENCE:?}")]
+    Silent,
+    #[error("global closed the stream")]
+    Closed,
+    #[error("global sent what it may not: {0}")]
+    Refused(String),
+    #[error(transparent)]
+    Store(#[from] ursa_store::StoreError),
+}
+
+/// Whether the stream to global is open.
+pub type Connected = watch::Receiver<bool>;
+
+/// Keeps the zone in step with global until the store ends; says on the returned channel whether it is connected.
+pub fn start(config: ZoneConfig, store: Store) -> Connected {
+    let (sender, connected) = watch::channel(false);
+    tokio::spawn(async move {
+        let mut retry = FIRST_RETRY;
+        loop {
+            let zone = Zone { config: &config, store: &store, connected: &sender };
+            let end = zone.run().await;
+            if sender.send_replace(false) {
+                retry = FIRST_RETRY;
+            }
+            tracing::warn!(global = config.global, reason = %end, "not connected to global; the zone goes on with what it has");
+            // Jitter, so that zones do not come back all at once.
+            let wait = retry.mul_f64(rand::random_range(0.5..1.0));
+            tokio::time::sleep(wait).await;
+            retry = (retry * 2).min(LONGEST_RETRY);
+        }
+    });
+    connected
+}
+
+struct Zone<'a> {
+    config: &'a ZoneConfig,
+    store: &'a Store,
+    connected: &'a watch::Sender<bool>,
+}
+
+type Out = mpsc::Sender<FromZone>;
+
+impl Zone<'_> {
+    async fn run(&self) -> End {
+        match self.stream().await {
+            Ok(()) => End::Closed,
+            Err(end) => end,
+        }
+    }
+
+    async fn stream(&self) -> Result<(), End> {
+        let (out, messages) = mpsc::channel(8);
+        let mut incoming = self.connect(ReceiverStream::new(messages)).await?;
+        // Copies, and own objects as they are now: the watch begins before the hello says what is held.
+        let (objects, mut changes) = self.store.watch();
+        let copies: Vec<Arc<Object>> =
+            objects.iter().filter(|object| ownership::is_copy(object, &self.config.zone)).cloned().collect();
+        let hello = ZoneHello {
+            zone: self.config.zone.clone(),
+            version: self.config.version.clone(),
+            held: wire::held(&copies),
+        };
+        send(&out, from_zone::Message::Hello(hello)).await?;
+        let welcome = match timeout(SILENCE, incoming.message()).await.map_err(|_| End::Silent)?? {
+            Some(FromGlobal { message: Some(from_global::Message::Welcome(welcome)) }) => welcome,
+            _ => return Err(End::Refused("the first message must be GlobalWelcome".into())),
+        };
+        let verdict = self.meet(&welcome).await?;
+        self.connected.send_replace(true);
+        tracing::info!(global = self.config.global, epoch = welcome.epoch, ?verdict, "connected to global");
+        let own = objects.iter().filter(|object| ownership::goes_up(object, &self.config.zone));
+        let own = own.map(|object| (object.key(), (wire::version(object), object.clone()))).collect();
+        let mut outgoing: Outgoing<ObjectKey, Arc<Object>> =
+            Outgoing::new(wire::read_held(welcome.held).collect(), own);
+
+        let mut pings = interval(PING_EVERY);
+        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut nonce, mut heard) = (0, Instant::now());
+        loop {
+            if let Some(delta) = outgoing.next() {
+                send(&out, from_zone::Message::Delta(wire::delta(delta))).await?;
+            }
+            tokio::select! {
+                () = tokio::time::sleep_until(heard + SILENCE) => return Err(End::Silent),
+                _ = pings.tick() => {
+                    nonce += 1;
+                    send(&out, from_zone::Message::Ping(Ping { nonce })).await?;
+                }
+                changed = changes.next() => {
+                    for change in changed.ok_or(End::Closed)? {
+                        let known = self.own(&change.key, change.object);
+                        if let Some(object) = known {
+                            outgoing.change(change.key, object);
+                        }
+                    }
+                }
+                message = incoming.next() => {
+                    heard = Instant::now();
+                    match message.ok_or(End::Closed)??.message {
+                        Some(from_global::Message::Pong(_)) => {}
+                        Some(from_global::Message::Acknowledgement(ack)) => outgoing.acknowledged(ack.sequence),
+                        Some(from_global::Message::Delta(delta)) => {
+                            let acknowledgement = self.take(verdict, delta).await?;
+                            send(&out, from_zone::Message::Acknowledgement(acknowledgement)).await?;
+                        }
+                        Some(from_global::Message::Welcome(_)) | None => {
+                            return Err(End::Refused("an unexpected message".into()));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    async fn connect(&self, messages: ReceiverStream<FromZone>) -> Result<Streaming<FromGlobal>, End> {
+        let path = &self.config.token_file;
+        let token =
+            std::fs::read_to_string(path).map_err(|source| End::Token { path: path.clone(), source })?;
+        let mut header = MetadataValue::try_from(format!("Bearer {}", token.trim()))
+            .map_err(|_| End::NotAToken(path.clone()))?;
+        header.set_sensitive(true);
+        let channel = ursa_proto::connect(&self.config.global, &self.config.ca_file).await?;
+        let mut request = Request::new(messages);
+        request.metadata_mut().insert("authorization", header);
+        let mut client = SyncClient::new(channel).max_decoding_message_size(LARGEST_MESSAGE);
+        Ok(client.stream(request).await?.into_inner())
+    }
+
+    /// Whether global is the one that the copies came from.
+    async fn meet(&self, welcome: &GlobalWelcome) -> Result<Verdict, End> {
+        let known = self.store.private(EPOCH).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        let mut incoming = Incoming::new(known.clone());
+        let verdict = incoming.meet(&welcome.epoch, welcome.adopted);
+        if verdict == Verdict::Foreign {
+            tracing::warn!(
+                known,
+                epoch = welcome.epoch,
+                "global has another store than before: nothing is deleted on its word until it is adopted"
+            );
+        } else if known.as_deref() != Some(&welcome.epoch) {
+            self.store.private_put(EPOCH, welcome.epoch.clone().into_bytes()).await?;
+        }
+        Ok(verdict)
+    }
+
+    /// What a change means for global: `None` if the object is not the zone's own.
+    fn own(&self, key: &ObjectKey, object: Option<Arc<Object>>) -> Option<Option<(String, Arc<Object>)>> {
+        match object {
+            Some(object) => {
+                ownership::goes_up(&object, &self.config.zone).then(|| Some((wire::version(&object), object)))
+            }
+            // Global ignores the removal of what it does not hold of this zone.
+            None => (key.kind.info().owner == ursa_crds::Owner::Zone && is_own_name(key, &self.config.zone))
+                .then_some(None),
+        }
+    }
+
+    /// Stores what global sends; the stream ends if it is not global's to send.
+    async fn take(&self, verdict: Verdict, delta: Delta) -> Result<Acknowledgement, End> {
+        let mut upserts = Vec::with_capacity(delta.upserts.len());
+        for item in &delta.upserts {
+            let object = wire::read_object(item).map_err(End::Refused)?;
+            ownership::check_from_global(&object, &self.config.zone).map_err(End::Refused)?;
+            upserts.push((object.key(), String::new(), object));
+        }
+        let removals = delta.removals.into_iter().filter_map(wire::read_key).collect();
+        let sequence = delta.sequence;
+        let accepted = Incoming::accept(verdict, EngineDelta { sequence, upserts, removals });
+        let zone = &self.config.zone;
+        let copies = accepted.removals.into_iter();
+        let copies =
+            copies.filter(|key| self.store.get(key).is_some_and(|object| ownership::is_copy(&object, zone)));
+        let objects = accepted.upserts.into_iter().map(|(_, _, object)| object).collect();
+        store_all(self.store, objects, copies.collect()).await?;
+        Ok(Acknowledgement { sequence })
+    }
+}
+
+/// Whether the name is one that the zone gives: its own, or below it.
+fn is_own_name(key: &ObjectKey, zone: &str) -> bool {
+    key.name.strip_prefix(zone).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+async fn send(out: &Out, message: from_zone::Message) -> Result<(), End> {
+    out.send(FromZone { message: Some(message) }).await.map_err(|_| End::Closed)
+}

@@ -1,0 +1,42 @@
+//! `ZoneIngress` and `MeshZone`.
+
+use ursa_crds::{MeshZoneSpec, Object, Protocol, SocketSpec, ZoneIngressSpec};
+use ursa_model::SpiffeId;
+
+use super::{Problems, meta, tags};
+
+pub(super) fn check_ingress(spec: &ZoneIngressSpec, problems: &mut Problems) {
+    if !spec.zone.is_empty() {
+        meta::label(&spec.zone, "spec.zone", problems);
+    }
+    socket(spec.networking, "spec.networking", problems);
+    if let Some(advertised) = spec.advertised {
+        socket(advertised, "spec.advertised", problems);
+    }
+}
+
+fn socket(socket: SocketSpec, field: &str, problems: &mut Problems) {
+    let SocketSpec { address, port } = socket;
+    problems.require(
+        !address.is_unspecified() && !address.is_multicast(),
+        format!("{field}.address"),
+        format!("{address} is not the address of one host"),
+    );
+    problems.require(port > 0, format!("{field}.port"), "must be between 1 and 65535");
+}
+
+pub(super) fn check_mesh_zone(object: &Object, spec: &MeshZoneSpec, problems: &mut Problems) {
+    meta::label(&object.meta.name, "metadata.name", problems);
+    for (position, service) in spec.services.iter().enumerate() {
+        let field = format!("spec.services[{position}]");
+        tags::check(&service.tags, false, &format!("{field}.tags"), problems);
+        tags::require_service(&service.tags, &format!("{field}.tags"), problems);
+        problems.require(
+            Protocol::parse(&service.protocol).is_some(),
+            format!("{field}.protocol"),
+            "must be a value of the tag ursamesh.io/protocol",
+        );
+        let valid = service.identity_services.iter().all(|name| SpiffeId::is_segment(name));
+        problems.require(valid, format!("{field}.identityServices"), "must be 1 to 253 of [A-Za-z0-9._-]");
+    }
+}

@@ -1,0 +1,54 @@
+//! `MeshZone`: what one zone offers in one mesh, and by which roots its workloads are known. Written by the zone's
+//! control plane only; it carries services, not instances, so that what crosses zones grows with services.
+
+use std::collections::BTreeSet;
+
+use kube_derive::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::Tags;
+use crate::common::default_mesh;
+
+/// What one zone offers in one mesh. The resource's name is the zone's.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "ursamesh.io",
+    version = "v1alpha1",
+    kind = "MeshZone",
+    plural = "meshzones",
+    namespaced,
+    category = "ursa",
+    doc = "What one zone offers in one mesh, and the roots of its workloads' certificates. Written by control planes only.",
+    printcolumn(name = "Mesh", type_ = "string", json_path = ".spec.mesh"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    crates(kube_core = "::kube_core")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct MeshZoneSpec {
+    /// The mesh.
+    #[serde(default = "default_mesh")]
+    #[schemars(length(min = 1, max = 63))]
+    pub mesh: String,
+    /// The roots of the zone's trust domain, PEM; empty while mutual TLS is off.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub roots: String,
+    /// What it offers, ordered by tags.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100_000))]
+    pub services: Vec<AvailableService>,
+}
+
+/// Instances of a service that have the same tags, as far as any route names them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AvailableService {
+    /// The service's tag, and those that a route's destination names.
+    pub tags: Tags,
+    /// How many are ready.
+    pub instances: u32,
+    /// The protocol, as the tag `ursamesh.io/protocol` says it.
+    pub protocol: String,
+    /// Primary services of the workloads that serve it: the names in their certificates.
+    pub identity_services: BTreeSet<String>,
+}

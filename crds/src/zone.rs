@@ -1,0 +1,35 @@
+//! `Zone`: a zone as the global control plane knows it.
+
+use kube_derive::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A zone. It appears by itself when its control plane connects for the first time.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "ursamesh.io",
+    version = "v1alpha1",
+    kind = "Zone",
+    plural = "zones",
+    category = "ursa",
+    doc = "A zone of the system: one failure domain with one zone control plane.",
+    printcolumn(name = "Enabled", type_ = "boolean", json_path = ".spec.enabled"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    crates(kube_core = "::kube_core")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ZoneSpec {
+    /// Whether other zones may send traffic to this one.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+impl Default for ZoneSpec {
+    fn default() -> Self {
+        Self { enabled: true }
+    }
+}

@@ -1,0 +1,349 @@
+//! Global and three zones: what is applied at global reaches every zone, and traffic crosses by the zone ingresses.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ursa_crds::{Kind, ObjectKey};
+use ursa_e2e::{
+    Agent, Banner, ControlPlane, Workload, World, answer, eventually, refused, refused_plaintext,
+};
+
+/// Generous: the figures are printed, not judged.
+const SOON: Duration = Duration::from_secs(10);
+const ZONES: [&str; 3] = ["aws", "east", "west"];
+
+const MTLS: &str = "
+apiVersion: ursamesh.io/v1alpha1
+kind: Mesh
+metadata: {name: default}
+spec:
+  mtls:
+    enabledBackend: ca-1
+    backends: [{name: ca-1, type: Builtin}]
+";
+
+fn permission(name: &str, action: &str, source: &str) -> String {
+    format!(
+        "
+apiVersion: ursamesh.io/v1alpha1
+kind: TrafficPermission
+metadata: {{name: {name}}}
+spec:
+  action: {action}
+  sources: [{{match: {{{source}}}}}]
+  destinations: [{{match: {{ursamesh.io/service: '*'}}}}]
+"
+    )
+}
+
+const ANYBODY: &str = "ursamesh.io/service: '*'";
+
+fn route(split: &str) -> String {
+    format!(
+        "
+apiVersion: ursamesh.io/v1alpha1
+kind: TrafficRoute
+metadata: {{name: server}}
+spec:
+  sources: [{{match: {{ursamesh.io/service: client}}}}]
+  destinations: [{{match: {{ursamesh.io/service: server}}}}]
+  conf:
+    split: [{split}]
+"
+    )
+}
+
+fn part(weight: u32, tags: &str) -> String {
+    format!("{{weight: {weight}, destination: {{ursamesh.io/service: server, {tags}}}}}")
+}
+
+struct Zone {
+    name: &'static str,
+    plane: ControlPlane,
+    ingress: Agent,
+    server: Agent,
+    client: Agent,
+    _banner: Banner,
+    inbound: SocketAddr,
+    outbound: SocketAddr,
+}
+
+/// In each zone a client that calls the service `server`, and an instance of it that answers with the zone's name.
+struct Multizone {
+    world: World,
+    global: ControlPlane,
+    zones: Vec<Zone>,
+}
+
+impl Multizone {
+    async fn start(test: &str) -> anyhow::Result<Self> {
+        let world = World::new(test)?;
+        let global = world.global().await?;
+        let mut zones = Vec::new();
+        for (name, number) in ZONES.into_iter().zip(1..) {
+            let plane = world.zone(&global, name, number).await?;
+            let ingress = world.ingress(&plane, number).await?;
+            let application = SocketAddr::new(world.addresses.host(number, 4), 16379);
+            let banner = Banner::start(application, name).await?;
+            let inbound = SocketAddr::new(application.ip(), 6379);
+            let server = Workload::new(&format!("server-{name}"), inbound.ip());
+            let server = world
+                .agent(&plane, &server.serves("server", 6379, application, &[("version", "v1")]))
+                .await?;
+            let outbound = SocketAddr::new(world.addresses.host(number, 3), 26379);
+            let own = SocketAddr::new(outbound.ip(), 5000);
+            let client = Workload::new(&format!("client-{name}"), outbound.ip());
+            let client = client.serves("client", 5001, own, &[]).calls("server", 26379);
+            let client = world.agent(&plane, &client).await?;
+            zones.push(Zone { name, plane, ingress, server, client, _banner: banner, inbound, outbound });
+        }
+        Ok(Self { world, global, zones })
+    }
+
+    /// Turns on mutual TLS, lets everybody call everybody, and waits until every zone reaches every zone.
+    async fn open(&self) -> anyhow::Result<()> {
+        let api = self.global.api()?;
+        api.apply(MTLS).await?;
+        for zone in &self.zones {
+            eventually(&format!("{} refuses by default", zone.name), SOON, async || {
+                refused(zone.outbound).await
+            })
+            .await?;
+        }
+        api.apply(&permission("allow-all", "Allow", ANYBODY)).await?;
+        self.each_reaches(&ZONES).await
+    }
+
+    /// From every zone exactly these zones answer, and nothing fails.
+    async fn each_reaches(&self, expected: &[&str]) -> anyhow::Result<()> {
+        for zone in &self.zones {
+            eventually(&format!("{} reaches {expected:?}", zone.name), SOON, async || {
+                let seen = shares(zone.outbound, 24).await?;
+                let names: Vec<&str> = seen.keys().map(String::as_str).collect();
+                anyhow::ensure!(names == expected, "{seen:?}");
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(())
+    }
+}
+
+/// How often each zone answers in so many calls, one after the other.
+async fn shares(address: SocketAddr, calls: u32) -> anyhow::Result<BTreeMap<String, u32>> {
+    let mut seen = BTreeMap::new();
+    for _ in 0..calls {
+        *seen.entry(answer(address).await?).or_default() += 1;
+    }
+    Ok(seen)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_talk() -> anyhow::Result<()> {
+    let mesh = Multizone::start("multizone-talk").await?;
+    let api = mesh.global.api()?;
+
+    // 1: nothing enabled: traffic stays at home.
+    for zone in &mesh.zones {
+        eventually(&format!("{} reaches itself", zone.name), SOON, async || {
+            let seen = shares(zone.outbound, 8).await?;
+            anyhow::ensure!(seen.len() == 1 && seen.contains_key(zone.name), "{seen:?}");
+            Ok(())
+        })
+        .await?;
+    }
+    // 2 and 3: default deny, then everybody reaches all zones.
+    mesh.open().await?;
+    for zone in &mesh.zones {
+        refused_plaintext(zone.inbound).await?;
+    }
+    // 4: all to east.
+    api.apply(&route(&part(1, "ursamesh.io/zone: east"))).await?;
+    mesh.each_reaches(&["east"]).await?;
+    // 5: half and half.
+    let half = [part(50, "ursamesh.io/zone: aws"), part(50, "ursamesh.io/zone: east")].join(", ");
+    api.apply(&route(&half)).await?;
+    mesh.each_reaches(&["aws", "east"]).await?;
+    for zone in &mesh.zones {
+        let seen = shares(zone.outbound, 1_000).await?;
+        println!("{}: {seen:?}", zone.name);
+        // A fair coin leaves these bounds less than once in ten million.
+        assert!(seen["aws"].abs_diff(500) <= 85, "{}: {seen:?}", zone.name);
+    }
+    // 6: only east may call; then a Deny wins over allow-all.
+    api.apply(&permission("allow-all", "Allow", "ursamesh.io/zone: east")).await?;
+    for zone in &mesh.zones {
+        if zone.name == "east" {
+            eventually("east still calls", SOON, async || answer(zone.outbound).await).await?;
+        } else {
+            eventually(&format!("{} is refused", zone.name), SOON, async || refused(zone.outbound).await)
+                .await?;
+        }
+    }
+    api.apply(&permission("allow-all", "Allow", ANYBODY)).await?;
+    mesh.each_reaches(&["aws", "east"]).await?;
+    api.apply(&permission("no-client", "Deny", "ursamesh.io/service: client")).await?;
+    for zone in &mesh.zones {
+        eventually(&format!("{} is denied", zone.name), SOON, async || refused(zone.outbound).await).await?;
+    }
+    api.delete(&ObjectKey::in_mesh(Kind::TrafficPermission, "default", "no-client")).await?;
+    // 7: the route is gone: spread again.
+    api.delete(&ObjectKey::in_mesh(Kind::TrafficRoute, "default", "server")).await?;
+    mesh.each_reaches(&ZONES).await?;
+    // 9: a second version in west takes all traffic, and gives it back.
+    let west = &mesh.zones[2];
+    let application = SocketAddr::new(mesh.world.addresses.host(3, 5), 16379);
+    let _banner = Banner::start(application, "west-v2").await?;
+    let second = Workload::new("server-v2", application.ip());
+    let _agent = mesh
+        .world
+        .agent(&west.plane, &second.serves("server", 6379, application, &[("version", "v2")]))
+        .await?;
+    api.apply(&route(&part(1, "version: v2"))).await?;
+    mesh.each_reaches(&["west-v2"]).await?;
+    api.apply(&route(&part(1, "version: v1"))).await?;
+    mesh.each_reaches(&ZONES).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn zones_live_without_global_and_agree_with_it_again() -> anyhow::Result<()> {
+    let mut mesh = Multizone::start("multizone-global-killed").await?;
+    mesh.open().await?;
+    mesh.global.process()?.kill()?;
+    // Traffic goes on, a new workload is admitted, and a zone's control plane starts alone.
+    mesh.each_reaches(&ZONES).await?;
+    let application = SocketAddr::new(mesh.world.addresses.host(1, 6), 16379);
+    let _banner = Banner::start(application, "aws-new").await?;
+    let workload = Workload::new("server-new", application.ip()).serves("server", 6379, application, &[]);
+    let _agent = mesh.world.agent(&mesh.zones[0].plane, &workload).await?;
+    eventually("the new workload serves its zone", SOON, async || {
+        let seen = shares(mesh.zones[0].outbound, 16).await?;
+        anyhow::ensure!(seen.contains_key("aws-new"), "{seen:?}");
+        Ok(())
+    })
+    .await?;
+    mesh.zones[1].plane.process()?.kill()?;
+    mesh.zones[1].plane.start().await?;
+    mesh.each_reaches(&["aws", "aws-new", "east", "west"]).await.err(); // informative: others learn of it later
+    mesh.global.start().await?;
+    mesh.each_reaches(&["aws", "aws-new", "east", "west"]).await?;
+    for zone in &mesh.zones {
+        let names = zone.plane.api()?.names("default", "trafficpermissions").await?;
+        assert_eq!(names, ["allow-all"], "{}", zone.name);
+        assert_eq!(zone.plane.api()?.names("default", "meshzones").await?, ZONES, "{}", zone.name);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_zone_control_plane_that_was_away_catches_up() -> anyhow::Result<()> {
+    let mut mesh = Multizone::start("multizone-zone-killed").await?;
+    mesh.open().await?;
+    mesh.zones[0].plane.process()?.kill()?;
+    mesh.each_reaches(&ZONES).await?;
+    mesh.global.api()?.apply(&route(&part(1, "ursamesh.io/zone: east"))).await?;
+    mesh.zones[0].plane.start().await?;
+    mesh.each_reaches(&["east"]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_zone_without_its_ingress_is_passed_over() -> anyhow::Result<()> {
+    let mut mesh = Multizone::start("multizone-ingress-gone").await?;
+    mesh.open().await?;
+    mesh.zones[2].ingress.process()?.stop()?;
+    let (last, others) = mesh.zones.split_last().expect("there are zones");
+    for zone in others {
+        eventually(&format!("{} does without west", zone.name), SOON, async || {
+            let seen = shares(zone.outbound, 24).await?;
+            anyhow::ensure!(seen.keys().eq(["aws", "east"]), "{seen:?}");
+            Ok(())
+        })
+        .await?;
+    }
+    eventually("west goes on", SOON, async || answer(last.outbound).await).await.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_global_deletes_nothing_until_it_is_adopted() -> anyhow::Result<()> {
+    let mut mesh = Multizone::start("multizone-adoption").await?;
+    mesh.open().await?;
+    let tokens = std::fs::read(mesh.global.data.join("store.redb"))?;
+    mesh.global.process()?.stop()?;
+    // The store is lost; the keys are not, so that zones are still admitted and trust the server.
+    std::fs::remove_file(mesh.global.data.join("store.redb"))?;
+    drop(tokens);
+    mesh.global.start().await?;
+    for (zone, number) in mesh.zones.iter().zip(1..) {
+        let token = mesh.global.api()?.zone_token(zone.name).await?;
+        std::fs::write(mesh.world.path(&format!("zone-token-{}", ZONES[number - 1])), token)?;
+    }
+    mesh.each_reaches(&ZONES).await?;
+    let connected = async || {
+        let (_, zones) = mesh.global.api()?.send(reqwest::Method::GET, "/zones+state", None).await?;
+        let count =
+            zones["items"].as_array().map_or(0, |all| all.iter().filter(|z| z["settled"] == true).count());
+        anyhow::ensure!(count == 3, "{zones}");
+        Ok(())
+    };
+    eventually("all zones are connected to the empty global", SOON, connected).await?;
+    for zone in &mesh.zones {
+        assert_eq!(
+            zone.plane.api()?.names("default", "trafficpermissions").await?,
+            ["allow-all"],
+            "{}",
+            zone.name
+        );
+    }
+    let (status, _) = mesh.global.api()?.send(reqwest::Method::POST, "/adoption", None).await?;
+    assert!(status.is_success(), "{status}");
+    for zone in &mesh.zones {
+        eventually(&format!("{} follows the adopted global", zone.name), SOON, async || {
+            let names = zone.plane.api()?.names("default", "trafficpermissions").await?;
+            anyhow::ensure!(names.is_empty(), "{names:?}");
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_meshes_behind_one_ingress_never_meet() -> anyhow::Result<()> {
+    let mesh = Multizone::start("multizone-two-meshes").await?;
+    mesh.open().await?;
+    let api = mesh.global.api()?;
+    api.apply(&MTLS.replace("name: default", "name: other")).await?;
+    let allow = permission("allow-all", "Allow", ANYBODY).replace("spec:", "spec:\n  mesh: other");
+    api.apply(&allow).await?;
+    // In the other mesh the same service name runs in east only, and is called from aws.
+    let known = async |zone: &Zone| {
+        eventually("the other mesh is known", SOON, async || {
+            zone.plane.api()?.names("other", "trafficpermissions").await
+        })
+        .await
+    };
+    known(&mesh.zones[0]).await?;
+    known(&mesh.zones[1]).await?;
+    let application = SocketAddr::new(mesh.world.addresses.host(2, 7), 16379);
+    let _banner = Banner::start(application, "other-mesh").await?;
+    let server = Workload::new("server-other", application.ip()).in_mesh("other").serves(
+        "server",
+        6379,
+        application,
+        &[],
+    );
+    let _server = mesh.world.agent(&mesh.zones[1].plane, &server).await?;
+    let outbound = SocketAddr::new(mesh.world.addresses.host(1, 7), 26379);
+    let own = SocketAddr::new(outbound.ip(), 5000);
+    let client =
+        Workload::new("client-other", outbound.ip()).in_mesh("other").serves("client", 5001, own, &[]);
+    let _client = mesh.world.agent(&mesh.zones[0].plane, &client.calls("server", 26379)).await?;
+    eventually("the other mesh reaches its own", SOON, async || {
+        let seen = shares(outbound, 12).await?;
+        anyhow::ensure!(seen.keys().eq(["other-mesh"]), "{seen:?}");
+        Ok(())
+    })
+    .await?;
+    mesh.each_reaches(&ZONES).await
+}
