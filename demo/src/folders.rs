@@ -96,7 +96,7 @@ impl Folders {
     pub fn write(&self, name: &str, content: &str, mode: u32) -> anyhow::Result<PathBuf> {
         let path = self.state.join(name);
         let temporary = path.with_extension("new");
-        let write = || -> std::io::Result<()> {
+        let write = || -> io::Result<()> {
             let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
             file.write_all(content.as_bytes())?;
             fs::rename(&temporary, &path)

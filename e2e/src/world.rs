@@ -169,6 +169,7 @@ impl ControlPlane {
             ("--api-https", 5682),
             ("--agent-address", 5678),
             ("--diagnostics-address", 5680),
+            ("--sync-address", 5685),
         ] {
             command.args([flag, &at(port)]);
         }

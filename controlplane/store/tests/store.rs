@@ -64,6 +64,23 @@ async fn a_writer_that_expects_another_version_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_copy_keeps_what_its_owners_store_set() {
+    let owner = Store::memory();
+    owner.put(permission("p", "a"), None).await.unwrap();
+    let original = owner.put(permission("p", "b"), None).await.unwrap().object;
+    let (_folder, path) = file();
+    let store = Store::open(&path).unwrap();
+    let copy = store.put_copy((*original).clone()).await.unwrap();
+    assert_eq!((copy.outcome, copy.object.meta.resource_version), (Outcome::Created, 1));
+    assert_eq!(store.put_copy((*original).clone()).await.unwrap().outcome, Outcome::Unchanged);
+    drop(store);
+    let stored = list(&Store::open(&path).unwrap()).remove(0);
+    let meta = ursa_crds::Meta { resource_version: 1, ..original.meta.clone() };
+    assert_eq!((&stored.meta, &stored.spec), (&meta, &original.spec));
+    assert_eq!(meta.generation, 2);
+}
+
+#[tokio::test]
 async fn lists_are_ordered_and_keep_meshes_apart() {
     let store = Store::memory();
     for (mesh, name) in [("b", "2"), ("a", "9"), ("b", "1"), ("bb", "0")] {

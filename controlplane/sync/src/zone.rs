@@ -17,7 +17,7 @@ use ursa_proto::sync::{
 };
 use ursa_store::Store;
 
-use crate::engine::{Delta as EngineDelta, Incoming, Outgoing, Verdict};
+use crate::engine::{Incoming, Outgoing, Verdict};
 use crate::global::{LARGEST_MESSAGE, SILENCE, store_all};
 use crate::{ownership, wire};
 
@@ -154,8 +154,10 @@ impl Zone<'_> {
                     match message.ok_or(End::Closed)??.message {
                         Some(from_global::Message::Pong(_)) => {}
                         Some(from_global::Message::Acknowledgement(ack)) => outgoing.acknowledged(ack.sequence),
+                        // Unanswered, so that global does not believe that it is followed.
+                        Some(from_global::Message::Delta(_)) if verdict == Verdict::Foreign => {}
                         Some(from_global::Message::Delta(delta)) => {
-                            let acknowledgement = self.take(verdict, delta).await?;
+                            let acknowledgement = self.take(delta).await?;
                             send(&out, from_zone::Message::Acknowledgement(acknowledgement)).await?;
                         }
                         Some(from_global::Message::Welcome(_)) | None => {
@@ -190,7 +192,7 @@ impl Zone<'_> {
             tracing::warn!(
                 known,
                 epoch = welcome.epoch,
-                "global has another store than before: nothing is deleted on its word until it is adopted"
+                "global has another store than before: nothing changes on its word until it is adopted there"
             );
         } else if known.as_deref() != Some(&welcome.epoch) {
             self.store.private_put(EPOCH, welcome.epoch.clone().into_bytes()).await?;
@@ -211,23 +213,18 @@ impl Zone<'_> {
     }
 
     /// Stores what global sends; the stream ends if it is not global's to send.
-    async fn take(&self, verdict: Verdict, delta: Delta) -> Result<Acknowledgement, End> {
-        let mut upserts = Vec::with_capacity(delta.upserts.len());
+    async fn take(&self, delta: Delta) -> Result<Acknowledgement, End> {
+        let mut objects = Vec::with_capacity(delta.upserts.len());
         for item in &delta.upserts {
             let object = wire::read_object(item).map_err(End::Refused)?;
             ownership::check_from_global(&object, &self.config.zone).map_err(End::Refused)?;
-            upserts.push((object.key(), String::new(), object));
+            objects.push(object);
         }
-        let removals = delta.removals.into_iter().filter_map(wire::read_key).collect();
-        let sequence = delta.sequence;
-        let accepted = Incoming::accept(verdict, EngineDelta { sequence, upserts, removals });
-        let zone = &self.config.zone;
-        let copies = accepted.removals.into_iter();
-        let copies =
-            copies.filter(|key| self.store.get(key).is_some_and(|object| ownership::is_copy(&object, zone)));
-        let objects = accepted.upserts.into_iter().map(|(_, _, object)| object).collect();
-        store_all(self.store, objects, copies.collect()).await?;
-        Ok(Acknowledgement { sequence })
+        let removals = delta.removals.into_iter().filter_map(wire::read_key);
+        let is_copy = |object: &Object| ownership::is_copy(object, &self.config.zone);
+        let removals = removals.filter(|key| self.store.get(key).is_some_and(|object| is_copy(&object)));
+        store_all(self.store, objects, removals.collect()).await?;
+        Ok(Acknowledgement { sequence: delta.sequence })
     }
 }
 

@@ -28,7 +28,7 @@ impl Api {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let tokens = Arc::new(Tokens::generate().unwrap());
         let admin = UserClaims { name: "admin".into(), groups: vec!["admin".into()] };
-        let token = tokens.issue_user(&admin, Duration::from_secs(600), Timestamp::now()).unwrap().token;
+        let token = tokens.issue_user(&admin, Duration::from_mins(10), Timestamp::now()).unwrap().token;
         let info = ServerInfo {
             version: "0".into(),
             mode: Mode::Standalone,
