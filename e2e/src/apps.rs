@@ -84,3 +84,53 @@ pub async fn refused_plaintext(address: SocketAddr) -> anyhow::Result<()> {
     };
     tokio::time::timeout(CALL, exchange).await?
 }
+
+/// A server that sends back what it gets, as long as the connection lasts. Ends when dropped.
+#[derive(Debug)]
+pub struct Echo(JoinHandle<()>);
+
+impl Echo {
+    /// Listens at this address.
+    pub async fn start(address: SocketAddr) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        Ok(Self(tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let (mut read, mut write) = stream.split();
+                    let _ = tokio::io::copy(&mut read, &mut write).await;
+                });
+            }
+        })))
+    }
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// A connection to an [`Echo`] that is kept open.
+#[derive(Debug)]
+pub struct Conversation(TcpStream);
+
+impl Conversation {
+    /// Connects.
+    pub async fn open(address: SocketAddr) -> anyhow::Result<Self> {
+        let mut conversation = Self(TcpStream::connect(address).await?);
+        conversation.say("hello").await?;
+        Ok(conversation)
+    }
+
+    /// Says a word, and fails unless it comes back.
+    pub async fn say(&mut self, word: &str) -> anyhow::Result<()> {
+        let exchange = async {
+            self.0.write_all(word.as_bytes()).await?;
+            let mut back = vec![0; word.len()];
+            self.0.read_exact(&mut back).await?;
+            anyhow::ensure!(back == word.as_bytes(), "{word:?} came back as {back:?}");
+            Ok(())
+        };
+        tokio::time::timeout(CALL, exchange).await?
+    }
+}

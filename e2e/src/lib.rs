@@ -11,7 +11,7 @@ mod wait;
 mod world;
 
 pub use api::Api;
-pub use apps::{Banner, answer, call, refused, refused_plaintext};
+pub use apps::{Banner, Conversation, Echo, answer, call, refused, refused_plaintext};
 pub use net::Addresses;
 pub use process::{Process, binary, envoy};
 pub use wait::eventually;

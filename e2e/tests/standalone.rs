@@ -6,7 +6,8 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use ursa_crds::{Kind, ObjectKey};
 use ursa_e2e::{
-    Agent, Banner, ControlPlane, Workload, World, answer, eventually, refused, refused_plaintext,
+    Agent, Banner, ControlPlane, Conversation, Echo, Workload, World, answer, eventually, refused,
+    refused_plaintext,
 };
 
 /// Generous: the figures are printed, not judged.
@@ -165,6 +166,44 @@ async fn mutual_tls_refuses_by_default_and_permissions_open_and_close() -> anyho
     pair.refuses("allowed to someone else").await?;
     api.apply(&permission("allow-all", "Allow", "client")).await?;
     pair.answers("allowed by name").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_narrowing_ends_open_connections_and_an_addition_leaves_them() -> anyhow::Result<()> {
+    let mut pair = Pair::start("standalone-narrowing").await?;
+    let api = pair.plane.api()?;
+    api.apply(MTLS).await?;
+    api.apply(&permission("allow-client", "Allow", "client")).await?;
+    let echo_at = SocketAddr::new(pair.application.ip(), 17000);
+    let _echo = Echo::start(echo_at).await?;
+    let address = pair.world.addresses.host(1, 6);
+    let workload = Workload::new("echo-1", address).serves("echo", 7000, echo_at, &[]);
+    let _agent = pair.world.agent(&pair.plane, &workload).await?;
+    let outbound = SocketAddr::new(pair.outbound.ip(), 27000);
+    let own = SocketAddr::new(outbound.ip(), 5000);
+    let workload =
+        Workload::new("client-1", outbound.ip()).serves("client", 5001, own, &[]).calls("echo", 27000);
+    pair.client.process()?.stop()?;
+    let _client = pair.world.agent(&pair.plane, &workload).await?;
+    let mut open =
+        eventually("a conversation is open", SOON, async || Conversation::open(outbound).await).await?;
+
+    api.apply(&permission("allow-more", "Allow", "somebody-else")).await?;
+    let until = tokio::time::Instant::now() + Duration::from_secs(7);
+    while tokio::time::Instant::now() < until {
+        open.say("still there").await?;
+    }
+    api.apply(&permission("allow-client", "Allow", "nobody")).await?;
+    eventually("the open conversation has ended", SOON, async || match open.say("and now").await {
+        Ok(()) => Err("it goes on"),
+        Err(_) => Ok(()),
+    })
+    .await?;
+    eventually("and no new one opens", SOON, async || match Conversation::open(outbound).await {
+        Ok(_) => Err("one opened"),
+        Err(_) => Ok(()),
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,6 +10,7 @@ mod cluster;
 mod endpoint;
 mod http;
 mod listener;
+mod narrowing;
 mod pack;
 mod resource;
 mod tls;
@@ -17,6 +18,7 @@ mod translate;
 pub mod wire;
 
 pub use bootstrap::{BootstrapSettings, bootstrap};
+pub use narrowing::{listener_of_callers, narrows, with_generation};
 pub use resource::{Interner, Resource, ResourceKey, ResourceType};
 pub use tls::{IDENTITY_SECRET, identity_secret};
 pub use translate::{ResourceSet, endpoint_resource, translate};

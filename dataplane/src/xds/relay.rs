@@ -10,6 +10,7 @@
 
 mod answers;
 mod envoy;
+mod narrowing;
 mod plan;
 mod targets;
 #[cfg(test)]
@@ -168,7 +169,9 @@ impl Relay {
         let targets = self.targets();
         for (index, resource_type) in ResourceType::ALL.into_iter().enumerate() {
             let held = self.wanted.iter(resource_type).filter_map(|(name, _)| {
-                targets.unrefused(resource_type, name).map(|entry| (name.clone(), entry.version.clone()))
+                targets
+                    .unrefused(resource_type, name)
+                    .map(|entry| (name.clone(), narrowing::upstream_version(&entry.version).to_owned()))
             });
             actions.push(Action::Upstream(DeltaDiscoveryRequest {
                 node: (index == 0).then(|| Node { id: node_id.to_owned(), ..Default::default() }),
@@ -205,6 +208,9 @@ impl Relay {
             match body {
                 Ok(body) => {
                     let entry = Arc::new(Entry { version: version.clone(), body });
+                    if resource_type == ResourceType::Secret {
+                        narrowing::replace_chains(&mut self.wanted, &name, &entry);
+                    }
                     if self.wanted.insert(resource_type, &name, entry) {
                         self.refusals.forget_other_versions(resource_type, &name, &self.wanted, &self.good);
                     }
