@@ -265,6 +265,47 @@ async fn a_zone_without_its_ingress_is_passed_over() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_crashed_agent_costs_its_own_share_only_until_it_is_back() -> anyhow::Result<()> {
+    let mut mesh = Multizone::start("multizone-agent-killed").await?;
+    mesh.open().await?;
+    mesh.zones[0].server.process()?.kill()?;
+    // Connections to the dead instance are tried elsewhere.
+    eventually("the other zones answer aws", SOON, async || {
+        let seen = shares(mesh.zones[0].outbound, 24).await?;
+        anyhow::ensure!(seen.keys().eq(["east", "west"]), "{seen:?}");
+        Ok(())
+    })
+    .await?;
+    mesh.zones[0].server.start()?;
+    mesh.zones[0].client.process()?.kill()?;
+    mesh.zones[0].client.start()?;
+    mesh.each_reaches(&ZONES).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn locality_prefers_the_own_zone_and_fails_over() -> anyhow::Result<()> {
+    let mut mesh = Multizone::start("multizone-locality").await?;
+    mesh.open().await?;
+    let locality = format!("{MTLS}  routing: {{localityAwareLoadBalancing: true}}\n");
+    mesh.global.api()?.apply(&locality).await?;
+    for zone in &mesh.zones {
+        eventually(&format!("{} stays at home", zone.name), SOON, async || {
+            let seen = shares(zone.outbound, 24).await?;
+            anyhow::ensure!(seen.keys().eq([zone.name]), "{seen:?}");
+            Ok(())
+        })
+        .await?;
+    }
+    mesh.zones[0].server.process()?.stop()?;
+    eventually("aws fails over", SOON, async || {
+        let seen = shares(mesh.zones[0].outbound, 24).await?;
+        anyhow::ensure!(seen.keys().eq(["east", "west"]), "{seen:?}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_empty_global_deletes_nothing_until_it_is_adopted() -> anyhow::Result<()> {
     let mut mesh = Multizone::start("multizone-adoption").await?;
     mesh.open().await?;

@@ -50,7 +50,7 @@ impl<K: Ord + Clone, B: Clone> Outgoing<K, B> {
     }
 
     /// The next delta, unless one is on its way or there is nothing to say.
-    pub fn next(&mut self) -> Option<Delta<K, B>> {
+    pub fn next_delta(&mut self) -> Option<Delta<K, B>> {
         if self.in_flight.is_some() || self.pending.is_empty() {
             return None;
         }
@@ -214,7 +214,7 @@ mod tests {
                 }
             }
             if let Some(link) = &mut self.link {
-                link.down.extend(link.outgoing.next());
+                link.down.extend(link.outgoing.next_delta());
             }
         }
 
@@ -336,10 +336,10 @@ mod tests {
         let mut outgoing =
             Outgoing::new(BTreeMap::from([(1, "a".to_owned())]), BTreeMap::from([(1, ("a".to_owned(), 0))]));
         outgoing.change(1, Some(("b".into(), 0)));
-        let first = outgoing.next().unwrap();
+        let first = outgoing.next_delta().unwrap();
         outgoing.change(1, Some(("a".into(), 0)));
-        assert!(outgoing.next().is_none());
+        assert!(outgoing.next_delta().is_none());
         outgoing.acknowledged(first.sequence);
-        assert_eq!(outgoing.next().unwrap().upserts, [(1, "a".to_owned(), 0)]);
+        assert_eq!(outgoing.next_delta().unwrap().upserts, [(1, "a".to_owned(), 0)]);
     }
 }

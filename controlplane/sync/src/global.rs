@@ -141,9 +141,9 @@ impl Global {
         mut messages: Streaming<FromZone>,
         sender: &Sender,
     ) -> Result<(), Status> {
-        let hello = match tokio::time::timeout(SILENCE, messages.message()).await {
-            Ok(Ok(Some(FromZone { message: Some(from_zone::Message::Hello(hello)) }))) => hello,
-            _ => return Err(Status::invalid_argument("the first message must be ZoneHello")),
+        let first = tokio::time::timeout(SILENCE, messages.message()).await;
+        let Ok(Ok(Some(FromZone { message: Some(from_zone::Message::Hello(hello)) }))) = first else {
+            return Err(Status::invalid_argument("the first message must be ZoneHello"));
         };
         if hello.zone != zone {
             return Err(Status::permission_denied(format!(
@@ -167,7 +167,7 @@ impl Global {
         stream.send(sender, from_global::Message::Welcome(welcome)).await?;
         let mut heard = Instant::now();
         loop {
-            if let Some(delta) = stream.outgoing.next() {
+            if let Some(delta) = stream.outgoing.next_delta() {
                 stream.send(sender, from_global::Message::Delta(wire::delta(delta))).await?;
             }
             self.update(zone, |state| state.settled = stream.outgoing.is_settled());
@@ -178,7 +178,9 @@ impl Global {
                 }
                 changed = changes.next() => {
                     let changed = changed.ok_or_else(|| Status::unavailable("the control plane is stopping"))?;
-                    changed.iter().for_each(|change| stream.change(change));
+                    for change in &changed {
+                        stream.change(change);
+                    }
                 }
                 message = messages.next() => {
                     let Some(message) = message else { return Err(Status::cancelled("the zone closed the stream")) };

@@ -10,12 +10,12 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Streaming};
-use ursa_crds::{Object, ObjectKey};
+use ursa_crds::{Object, ObjectKey, Owner};
 use ursa_proto::sync::sync_client::SyncClient;
 use ursa_proto::sync::{
     Acknowledgement, Delta, FromGlobal, FromZone, GlobalWelcome, Ping, ZoneHello, from_global, from_zone,
 };
-use ursa_store::Store;
+use ursa_store::{Change, Store};
 
 use crate::engine::{Incoming, Outgoing, Verdict};
 use crate::global::{LARGEST_MESSAGE, SILENCE, store_all};
@@ -116,9 +116,9 @@ impl Zone<'_> {
             held: wire::held(&copies),
         };
         send(&out, from_zone::Message::Hello(hello)).await?;
-        let welcome = match timeout(SILENCE, incoming.message()).await.map_err(|_| End::Silent)?? {
-            Some(FromGlobal { message: Some(from_global::Message::Welcome(welcome)) }) => welcome,
-            _ => return Err(End::Refused("the first message must be GlobalWelcome".into())),
+        let first = timeout(SILENCE, incoming.message()).await.map_err(|_| End::Silent)??;
+        let Some(FromGlobal { message: Some(from_global::Message::Welcome(welcome)) }) = first else {
+            return Err(End::Refused("the first message must be GlobalWelcome".into()));
         };
         let verdict = self.meet(&welcome).await?;
         self.connected.send_replace(true);
@@ -132,7 +132,7 @@ impl Zone<'_> {
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut nonce, mut heard) = (0, Instant::now());
         loop {
-            if let Some(delta) = outgoing.next() {
+            if let Some(delta) = outgoing.next_delta() {
                 send(&out, from_zone::Message::Delta(wire::delta(delta))).await?;
             }
             tokio::select! {
@@ -143,10 +143,7 @@ impl Zone<'_> {
                 }
                 changed = changes.next() => {
                     for change in changed.ok_or(End::Closed)? {
-                        let known = self.own(&change.key, change.object);
-                        if let Some(object) = known {
-                            outgoing.change(change.key, object);
-                        }
+                        self.tell(&mut outgoing, change);
                     }
                 }
                 message = incoming.next() => {
@@ -200,15 +197,16 @@ impl Zone<'_> {
         Ok(verdict)
     }
 
-    /// What a change means for global: `None` if the object is not the zone's own.
-    fn own(&self, key: &ObjectKey, object: Option<Arc<Object>>) -> Option<Option<(String, Arc<Object>)>> {
-        match object {
-            Some(object) => {
-                ownership::goes_up(&object, &self.config.zone).then(|| Some((wire::version(&object), object)))
+    /// Tells global of a change of the zone's own.
+    fn tell(&self, outgoing: &mut Outgoing<ObjectKey, Arc<Object>>, change: Change) {
+        let Change { key, object, .. } = change;
+        if let Some(object) = object {
+            if ownership::goes_up(&object, &self.config.zone) {
+                outgoing.change(key, Some((wire::version(&object), object)));
             }
+        } else if key.kind.info().owner == Owner::Zone && is_own_name(&key, &self.config.zone) {
             // Global ignores the removal of what it does not hold of this zone.
-            None => (key.kind.info().owner == ursa_crds::Owner::Zone && is_own_name(key, &self.config.zone))
-                .then_some(None),
+            outgoing.change(key, None);
         }
     }
 
