@@ -1,6 +1,6 @@
 //! `Dataplane`: one workload's proxy on a machine that is not Kubernetes; there, pods are discovered.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use kube_derive::CustomResource;
 use schemars::JsonSchema;
@@ -188,6 +188,11 @@ pub struct Outbound {
 }
 
 impl Outbound {
+    /// Where the proxy listens for the workload.
+    pub fn local_address(&self) -> IpAddr {
+        self.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+    }
+
     /// The value of the service tag; empty if it is missing (validation refuses that).
     pub fn service(&self) -> &str {
         self.tags.get(tag::SERVICE).map_or("", String::as_str)

@@ -2,13 +2,26 @@
 //!
 //! Invariant: the runtime's root future is polled on the main thread, on which Envoy's life depends.
 
+use std::process::ExitCode;
+
 use anyhow::Context;
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 use ursa_dp::config::{Cli, Command, Config};
-use ursa_dp::{exec, run};
+use ursa_dp::exec;
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // For people: what failed and why, in one line.
+            eprintln!("ursa-dp: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .map_err(|_| anyhow::anyhow!("TLS was set up before the program began"))?;
@@ -27,5 +40,5 @@ fn start(config: Config) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(Box::pin(run::run(config)))
+    runtime.block_on(Box::pin(ursa_dp::run::run(config)))
 }

@@ -176,11 +176,14 @@ impl ControlPlane {
         let mut process = Process::start(&self.name, &self.logs, command)?;
         let ready = format!("http://{}/readyz", at(5680));
         let client = reqwest::Client::builder().no_proxy().build()?;
-        eventually(&format!("{} is ready", self.name), START, async || {
-            process.check()?;
-            anyhow::Ok(client.get(&ready).send().await?.error_for_status()?)
+        eventually(&format!("{} is ready or has ended", self.name), START, async || {
+            if let Err(ended) = process.check() {
+                return Ok(Err(ended));
+            }
+            client.get(&ready).send().await?.error_for_status()?;
+            anyhow::Ok(Ok(()))
         })
-        .await?;
+        .await??;
         self.process = Some(process);
         Ok(())
     }

@@ -255,3 +255,58 @@ fn child_of(parent: i32) -> anyhow::Result<i32> {
         .and_then(|pid| pid.parse().ok())
         .ok_or_else(|| anyhow::anyhow!("{parent} has no child"))
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_store_is_refused_with_a_clear_message_and_left_alone() -> anyhow::Result<()> {
+    let world = World::new("standalone-damaged-store")?;
+    let mut plane = world.standalone("aws").await?;
+    plane.api()?.apply(&permission("allow-all", "Allow", "*")).await?;
+    plane.process()?.stop()?;
+    let file = plane.data.join("store.redb");
+    let whole = std::fs::read(&file)?;
+    for damaged in [whole[..whole.len() / 2].to_vec(), Vec::new(), b"something else".repeat(1000)] {
+        std::fs::write(&file, &damaged)?;
+        let error = plane.start().await.err().map(|error| format!("{error:#}")).unwrap_or_default();
+        assert!(error.contains("store.redb") && error.contains("backup"), "{error}");
+        assert_eq!(std::fs::read(&file)?, damaged, "the file was touched");
+    }
+    std::fs::write(&file, &whole)?;
+    plane.start().await?;
+    assert_eq!(plane.api()?.names("default", "trafficpermissions").await?, ["allow-all"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_proxy_does_and_why_can_be_looked_up() -> anyhow::Result<()> {
+    let pair = Pair::start("standalone-inspect").await?;
+    let api = pair.plane.api()?;
+    api.apply(MTLS).await?;
+    api.apply(&permission("allow-client", "Allow", "client")).await?;
+    pair.answers("allowed by name").await?;
+    let get = async |path: &str| -> anyhow::Result<serde_json::Value> {
+        let (status, value) =
+            api.send(reqwest::Method::GET, &format!("/meshes/default/{path}"), None).await?;
+        anyhow::ensure!(status.is_success(), "{path}: {status}: {value}");
+        Ok(value)
+    };
+    let policies = get("dataplanes/server-1/policies").await?;
+    assert_eq!(policies["inbounds"][0]["permissions"][0]["name"], "allow-client", "{policies}");
+    let config = get("dataplanes/server-1/config").await?;
+    let allowed = &config["inbounds"][0]["tls"]["allowed"];
+    assert_eq!(allowed[0]["Service"][1], "client", "{config}");
+    let clusters = get("dataplanes/client-1/clusters").await?;
+    assert_eq!(clusters["items"][0]["endpoints"][0]["port"], 6379, "{clusters}");
+    let services = get("services").await?;
+    assert_eq!(services["items"][1]["service"], "server", "{services}");
+    assert_eq!(services["items"][1]["zones"]["aws"], 1, "{services}");
+    eventually("the certificate's end is known", SOON, async || {
+        let insight = get("dataplanes/client-1/insight").await?;
+        anyhow::ensure!(
+            insight["connected"] == true && insight["certificateExpires"].is_string(),
+            "{insight}"
+        );
+        anyhow::ensure!(insight["acknowledged"].as_u64() > Some(0), "{insight}");
+        Ok(())
+    })
+    .await
+}

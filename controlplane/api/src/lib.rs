@@ -6,6 +6,7 @@
 mod access;
 mod body;
 mod conditions;
+mod inspect;
 mod list;
 mod path;
 mod problem;
@@ -24,6 +25,7 @@ use serde::Serialize;
 use tokio::sync::RwLock;
 use ursa_crds::{Kind, Owner};
 use ursa_identity::Tokens;
+use ursa_index::Index;
 use ursa_store::Store;
 
 use problem::Problem;
@@ -78,12 +80,27 @@ pub struct ApiState {
     hosts: Arc<Vec<String>>,
     /// Held by writers into a mesh, so that none goes on while the mesh is deleted, which holds it alone.
     meshes: Arc<RwLock<()>>,
+    index: Option<Index>,
 }
 
 impl ApiState {
     /// `hosts`: the names and addresses under which the API may be asked for, besides loopback ones.
     pub fn new(store: Store, tokens: Arc<Tokens>, info: ServerInfo, hosts: Vec<String>) -> Self {
-        Self { store, tokens, info: Arc::new(info), hosts: Arc::new(hosts), meshes: Arc::default() }
+        Self {
+            store,
+            tokens,
+            info: Arc::new(info),
+            hosts: Arc::new(hosts),
+            meshes: Arc::default(),
+            index: None,
+        }
+    }
+
+    /// With an index, for what is observed of proxies.
+    #[must_use]
+    pub fn with_index(mut self, index: Index) -> Self {
+        self.index = Some(index);
+        self
     }
 }
 
@@ -109,6 +126,9 @@ pub fn router(state: ApiState, further: Router<ApiState>) -> Router {
             "/{plural}/{name}",
             get(resources::get_global).put(resources::put_global).delete(resources::delete_global),
         )
+        .route("/meshes/{mesh}/services", get(inspect::services))
+        .route("/meshes/{mesh}/dataplanes+insights", get(inspect::insights))
+        .route("/meshes/{mesh}/dataplanes/{name}/{view}", get(inspect::dataplane))
         .route("/meshes/{mesh}/{plural}", get(resources::list_in_mesh))
         .route(
             "/meshes/{mesh}/{plural}/{name}",

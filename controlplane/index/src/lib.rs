@@ -25,7 +25,7 @@ use ursa_store::Store;
 
 pub use authority::{Authority, AuthorityError};
 pub use insight::{Insights, ProxyInsight, Rejection};
-pub use snapshot::{IdentityGrant, Snapshot};
+pub use snapshot::{IdentityGrant, ProxyView, Snapshot};
 
 use writer::{Event, Writer};
 
@@ -40,12 +40,12 @@ pub struct Index {
 }
 
 impl Index {
-    /// Starts the writer over a store. It ends when the last `Index` is dropped. With `offers`, what the zone offers to
-    /// others is written into the store.
-    pub fn start(store: Store, authority: Arc<Authority>, offers: bool) -> Self {
+    /// Starts the writer over a store. It ends when the last `Index` is dropped. What the zone offers to others is
+    /// written into the store.
+    pub fn start(store: Store, authority: Arc<Authority>) -> Self {
         let (events, receiver) = mpsc::unbounded_channel();
         let insights = Insights::default();
-        tokio::spawn(Writer::new(store, authority, receiver, insights.clone(), offers).run());
+        tokio::spawn(Writer::new(store, authority, receiver, insights.clone()).run());
         Self { events, insights }
     }
 
@@ -65,6 +65,13 @@ impl Index {
         let (reply, receiver) = oneshot::channel();
         self.send(Event::Subscribe { proxy: proxy.clone(), reply });
         receiver.await.ok()
+    }
+
+    /// What a proxy is to do, and why; `None` if its dataplane is not known.
+    pub async fn inspect(&self, proxy: &ProxyId) -> Option<ProxyView> {
+        let (reply, receiver) = oneshot::channel();
+        self.send(Event::Inspect { proxy: proxy.clone(), reply });
+        receiver.await.ok().flatten()
     }
 
     fn send(&self, event: Event) {

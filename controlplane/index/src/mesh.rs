@@ -13,8 +13,9 @@ use ursa_policy::{Instance, MeshInput, MeshView, RemoteService, RemoteZone};
 
 use crate::SnapshotReceiver;
 use crate::authority::{Authority, AuthorityError};
+use crate::offer::Offer;
 use crate::presence::Presence;
-use crate::snapshot::{IdentityGrant, Snapshot};
+use crate::snapshot::{IdentityGrant, ProxyView, Snapshot};
 
 /// What meshes share: where the ingresses of the other zones are reached.
 pub(crate) type Ingresses = BTreeMap<String, Vec<(IpAddr, u16)>>;
@@ -99,6 +100,7 @@ impl MeshState {
         self.subscribers.retain(|_, subscriber| subscriber.is_wanted());
         let Some(spec) = mesh else {
             // Policies without their mesh say nothing; what proxies have stays until the mesh is known again.
+            self.view = None;
             self.dirty = false;
             return Ok(());
         };
@@ -135,6 +137,15 @@ impl MeshState {
         Ok(())
     }
 
+    /// What a proxy is to do, and why, as it was worked out last.
+    pub(crate) fn inspect(&self, proxy: &str) -> Option<ProxyView> {
+        let view = self.view.as_ref()?;
+        let config = view.proxy(proxy)?;
+        let endpoints =
+            config.destinations.iter().map(|destination| view.endpoints(&destination.id)).collect();
+        Some(ProxyView { policies: view.policies(proxy)?, config, endpoints })
+    }
+
     /// What the other zones offer in this mesh, ordered by zone.
     fn other_zones(&self, own: &str) -> Vec<(&String, &MeshZoneSpec)> {
         let all = self.objects.values().filter_map(|object| match &object.spec {
@@ -145,8 +156,8 @@ impl MeshState {
     }
 
     /// What this zone offers in this mesh.
-    pub(crate) fn offer(&self, name: &str, zone: &str) -> Option<Object> {
-        let view = self.view.as_ref()?;
+    pub(crate) fn offer(&self, name: &str, zone: &str) -> Offer {
+        let Some(view) = &self.view else { return Offer::withdrawn(name, zone) };
         let roots = view.trust().get(&TrustDomain::new(zone, name).to_string()).cloned().unwrap_or_default();
         let services = view.available_services().into_iter().map(|service| AvailableService {
             tags: service.tags,
@@ -155,7 +166,8 @@ impl MeshState {
             identity_services: service.identity_services,
         });
         let spec = MeshZoneSpec { mesh: name.to_owned(), roots, services: services.collect() };
-        Some(Object { meta: Meta { name: zone.to_owned(), ..Meta::default() }, spec: Spec::MeshZone(spec) })
+        let meta = Meta { name: zone.to_owned(), ..Meta::default() };
+        Offer::Offered(Box::new(Object { meta, spec: Spec::MeshZone(spec) }))
     }
 
     fn input(

@@ -4,14 +4,46 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use ursa_crds::Object;
-use ursa_store::Store;
+use ursa_crds::{Kind, Object, ObjectKey};
+use ursa_store::{Store, StoreError};
 
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Takes offers, one object a mesh, in their last state; a write that changes nothing is none.
-pub(crate) fn start(store: Store) -> mpsc::UnboundedSender<Object> {
-    let (sender, mut offers) = mpsc::unbounded_channel::<Object>();
+/// What a zone offers in a mesh.
+pub(crate) enum Offer {
+    /// This.
+    Offered(Box<Object>),
+    /// Nothing any more: the mesh is gone.
+    Withdrawn(ObjectKey),
+}
+
+impl Offer {
+    /// That the zone is no longer in the mesh.
+    pub(crate) fn withdrawn(mesh: &str, zone: &str) -> Self {
+        Self::Withdrawn(ObjectKey::in_mesh(Kind::MeshZone, mesh, zone))
+    }
+
+    fn key(&self) -> ObjectKey {
+        match self {
+            Self::Offered(object) => object.key(),
+            Self::Withdrawn(key) => key.clone(),
+        }
+    }
+
+    async fn store(&self, store: &Store) -> Result<(), StoreError> {
+        match self {
+            Self::Offered(object) => store.put(object.as_ref().clone(), None).await.map(drop),
+            Self::Withdrawn(key) => match store.delete(key, None).await {
+                Ok(_) | Err(StoreError::NotFound(_)) => Ok(()),
+                Err(error) => Err(error),
+            },
+        }
+    }
+}
+
+/// Takes offers and stores each mesh's last; a write that changes nothing is none.
+pub(crate) fn start(store: Store) -> mpsc::UnboundedSender<Offer> {
+    let (sender, mut offers) = mpsc::unbounded_channel::<Offer>();
     tokio::spawn(async move {
         while let Some(first) = offers.recv().await {
             let mut latest = BTreeMap::from([(first.key(), first)]);
@@ -19,7 +51,7 @@ pub(crate) fn start(store: Store) -> mpsc::UnboundedSender<Object> {
                 latest.insert(offer.key(), offer);
             }
             for (key, offer) in latest {
-                while let Err(error) = store.put(offer.clone(), None).await {
+                while let Err(error) = offer.store(&store).await {
                     tracing::error!(%key, %error, "cannot store what the zone offers; will try again");
                     tokio::time::sleep(RETRY).await;
                 }

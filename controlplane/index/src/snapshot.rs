@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ursa_envoy::ResourceSet;
-use ursa_model::SpiffeId;
+use ursa_model::{EndpointSet, ProxyModel, SpiffeId};
+use ursa_policy::ProxyPolicies;
 
 /// What one proxy is to get, at one point of the index's history.
 #[derive(Clone, Debug)]
@@ -15,6 +16,17 @@ pub struct Snapshot {
     pub resources: Arc<ResourceSet>,
     /// The certificate that the agent is to have; `None` while mutual TLS is off.
     pub identity: Option<IdentityGrant>,
+}
+
+/// What a proxy is to do, and why.
+#[derive(Clone, Debug)]
+pub struct ProxyView {
+    /// What it is to do.
+    pub config: ProxyModel,
+    /// Where its destinations are, in their order.
+    pub endpoints: Vec<EndpointSet>,
+    /// Why.
+    pub policies: ProxyPolicies,
 }
 
 /// The certificate that an agent is to have.

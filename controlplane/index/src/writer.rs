@@ -11,12 +11,12 @@ use ursa_envoy::Interner;
 use ursa_model::ProxyId;
 use ursa_store::Store;
 
-use crate::SnapshotReceiver;
 use crate::authority::Authority;
 use crate::ingress::IngressState;
 use crate::insight::Insights;
 use crate::mesh::MeshState;
-use crate::offer;
+use crate::offer::{self, Offer};
+use crate::{ProxyView, SnapshotReceiver};
 
 /// What agents' streams tell the index.
 #[derive(Debug)]
@@ -26,6 +26,7 @@ pub(crate) enum Event {
     Unready { proxy: ProxyId, ports: BTreeSet<u16> },
     Draining { proxy: ProxyId, done: oneshot::Sender<()> },
     Subscribe { proxy: ProxyId, reply: oneshot::Sender<SnapshotReceiver> },
+    Inspect { proxy: ProxyId, reply: oneshot::Sender<Option<ProxyView>> },
 }
 
 /// How soon a mesh is worked out again after its authority failed.
@@ -38,8 +39,8 @@ pub(crate) struct Writer {
     insights: Insights,
     meshes: BTreeMap<String, MeshState>,
     ingress: IngressState,
-    /// Where what this zone offers goes; `None` when there are no other zones.
-    offers: Option<mpsc::UnboundedSender<Object>>,
+    /// Where what this zone offers goes.
+    offers: mpsc::UnboundedSender<Offer>,
     interner: Interner,
     sequence: u64,
     /// Told once the snapshots that follow from the events so far are published.
@@ -54,11 +55,9 @@ impl Writer {
         authority: Arc<Authority>,
         events: mpsc::UnboundedReceiver<Event>,
         insights: Insights,
-        offers: bool,
     ) -> Self {
-        let offers = offers.then(|| offer::start(store.clone()));
         Self {
-            offers,
+            offers: offer::start(store.clone()),
             ingress: IngressState::default(),
             store,
             authority,
@@ -139,6 +138,10 @@ impl Writer {
                 self.mesh(&proxy).change_presence(&proxy.name, |p| p.draining = true);
                 self.drained.push(done);
             }
+            Event::Inspect { proxy, reply } => {
+                let view = self.meshes.get(&proxy.mesh).and_then(|mesh| mesh.inspect(&proxy.name));
+                let _ = reply.send(view);
+            }
             Event::Subscribe { proxy, reply } if proxy.mesh.is_empty() => {
                 let _ = reply.send(self.ingress.subscribe(&proxy.name));
                 self.ingress_dirty = true;
@@ -170,8 +173,8 @@ impl Writer {
             if let Err(error) = mesh.rebuild(name, authority, &addresses, interner, *sequence).await {
                 tracing::error!(mesh = name, %error, "proxies keep what they have; will try again");
                 *retry_at = Some(Instant::now() + RETRY);
-            } else if let (Some(offers), Some(offer)) = (&offers, mesh.offer(name, authority.zone())) {
-                let _ = offers.send(offer);
+            } else {
+                let _ = offers.send(mesh.offer(name, authority.zone()));
             }
         }
         if std::mem::take(&mut self.ingress_dirty) {

@@ -7,6 +7,8 @@ mod run;
 mod servers;
 mod zones;
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 use config::RunArgs;
@@ -25,11 +27,22 @@ enum Command {
     Run(Box<RunArgs>),
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .expect("nothing installed a provider before");
     let Cli { command: Command::Run(args) } = Cli::parse();
+    match start(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // For people: what failed and why, in one line.
+            eprintln!("ursa-cp: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(args: &RunArgs) -> anyhow::Result<()> {
     let config = args.resolve()?;
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::try_new(&config.log)?)

@@ -40,6 +40,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
 
     let diagnostics = diagnostics::router(Diagnostics { store: store.clone(), ready: ready.clone() });
     servers.http(bind(config.diagnostics_address, "--diagnostics-address").await?, diagnostics);
+    let mut state = api_state(&config, &store, &tokens);
     let further = match config.mode {
         Mode::Global => {
             let global = Global::new(store.clone(), tokens.clone());
@@ -48,7 +49,8 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         }
         Mode::Standalone | Mode::Zone => {
             let authority = Arc::new(Authority::new(store.clone(), &config.zone));
-            let index = Index::start(store.clone(), authority.clone(), config.mode == Mode::Zone);
+            let index = Index::start(store.clone(), authority.clone());
+            state = state.with_index(index.clone());
             let (zone, tokens, store) = (config.zone.clone(), tokens.clone(), store.clone());
             let context = ursa_xds::Context { zone, store, index, authority, tokens };
             servers.grpc(
@@ -59,7 +61,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
             Router::new()
         }
     };
-    let api = ursa_api::router(api_state(&config, &store, &tokens), further);
+    let api = ursa_api::router(state, further);
     servers.http(bind(config.api_http, "--api-http").await?, api.clone());
     servers.https(bind(config.api_https, "--api-https").await?, api, &tls)?;
     if let Some(GlobalAddress { address, ca_file, token_file }) = &config.global {

@@ -15,22 +15,28 @@ use crate::selector::has;
 use crate::services::in_zone;
 use crate::view::{LocalInbound, MeshView};
 
-/// Beyond this weights are rounded; Envoy needs the sum of a locality's to fit 32 bits.
-const MAX_MULTIPLE: u32 = 5_040;
+/// Beyond this weights are rounded.
+const MAX_MULTIPLE: u64 = 5_040;
+/// Beyond this in sum weights are scaled down: Envoy refuses a sum of more than 32 bits, and other zones say the counts.
+const MAX_TOTAL: u64 = 1 << 31;
 
 impl MeshView {
     /// The instances of a destination as this zone's proxies reach them.
     pub fn endpoints(&self, destination: &DestinationId) -> EndpointSet {
-        let remotes: Vec<(&RemoteZone, u32)> = self
+        let remotes: Vec<(&RemoteZone, u64)> = self
             .reachable_remotes()
-            .map(|remote| {
-                (remote, Self::remote_services(remote, destination).map(|service| service.instances).sum())
-            })
+            .map(|remote| (remote, instances(remote, destination)))
             .filter(|(remote, instances)| !remote.ingresses.is_empty() && *instances > 0)
             .collect();
-        let multiple = remotes.iter().map(|(remote, _)| count(remote)).fold(1, lcm).min(MAX_MULTIPLE);
         let local: Vec<&LocalInbound> =
             self.local_inbounds(destination).filter(|inbound| inbound.serves).collect();
+        let multiple = remotes.iter().map(|(remote, _)| count(remote)).fold(1, lcm).min(MAX_MULTIPLE);
+        let each = |remote: &RemoteZone, instances: u64| (instances * multiple / count(remote)).max(1);
+        let total = remotes.iter().map(|(remote, instances)| each(remote, *instances) * count(remote));
+        let scale = (total.sum::<u64>() + multiple * local.len() as u64).div_ceil(MAX_TOTAL).max(1);
+        let scaled = |weight: u64| {
+            u32::try_from((weight / scale).max(1)).expect("a part of the total is not above MAX_TOTAL")
+        };
         // Priorities have no gaps.
         let elsewhere = u32::from(self.input.spec.routing.locality_aware_load_balancing && !local.is_empty());
         let own = local.iter().map(|inbound| Endpoint {
@@ -38,11 +44,11 @@ impl MeshView {
             zone: self.input.zone.clone(),
             address: inbound.address,
             port: inbound.port,
-            weight: multiple,
+            weight: scaled(multiple),
             state: inbound.state,
         });
         let others = remotes.iter().flat_map(|(remote, instances)| {
-            let weight = (instances * multiple / count(remote)).max(1);
+            let weight = scaled(each(remote, *instances));
             remote.ingresses.iter().map(move |(address, port)| Endpoint {
                 priority: elsewhere,
                 zone: remote.zone.clone(),
@@ -74,7 +80,7 @@ impl MeshView {
             .map(|inbound| (self.input.zone.clone(), inbound.primary.clone()))
             .collect();
         for remote in self.reachable_remotes() {
-            for service in Self::remote_services(remote, destination) {
+            for service in remote_services(remote, destination) {
                 peers
                     .extend(service.identity_services.iter().map(|name| (remote.zone.clone(), name.clone())));
             }
@@ -98,28 +104,34 @@ impl MeshView {
         let inbounds = self.local.get(&destination.service).into_iter().flatten();
         inbounds.filter(|inbound| has(&destination.subset, &inbound.tags))
     }
-
-    fn remote_services<'a>(
-        remote: &'a RemoteZone,
-        destination: &'a DestinationId,
-    ) -> impl Iterator<Item = &'a RemoteService> {
-        let wanted: Tags = in_zone(destination);
-        remote.services.iter().filter(move |service| {
-            let mut tags = service.tags.clone();
-            tags.insert(ursa_crds::tag::ZONE.into(), remote.zone.clone());
-            has(&wanted, &tags)
-        })
-    }
 }
 
-fn count(remote: &RemoteZone) -> u32 {
-    u32::try_from(remote.ingresses.len()).unwrap_or(u32::MAX)
+fn remote_services<'a>(
+    remote: &'a RemoteZone,
+    destination: &DestinationId,
+) -> impl Iterator<Item = &'a RemoteService> + use<'a> {
+    let wanted: Tags = in_zone(destination);
+    remote.services.iter().filter(move |service| {
+        let mut tags = service.tags.clone();
+        tags.insert(ursa_crds::tag::ZONE.into(), remote.zone.clone());
+        has(&wanted, &tags)
+    })
 }
 
-fn lcm(a: u32, b: u32) -> u32 {
-    a / gcd(a, b) * b
+/// How many instances another zone says that it has.
+fn instances(remote: &RemoteZone, destination: &DestinationId) -> u64 {
+    let all: u64 = remote_services(remote, destination).map(|service| u64::from(service.instances)).sum();
+    all.min(u32::MAX.into())
 }
 
-fn gcd(a: u32, b: u32) -> u32 {
+fn count(remote: &RemoteZone) -> u64 {
+    remote.ingresses.len() as u64
+}
+
+fn lcm(a: u64, b: u64) -> u64 {
+    (a / gcd(a, b)).saturating_mul(b)
+}
+
+fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }

@@ -59,7 +59,7 @@ pub struct RemoteZone {
 pub struct RemoteService {
     /// The service's tag, and those that a route's destination names.
     pub tags: Tags,
-    /// How many.
+    /// How many are ready.
     pub instances: u32,
     /// The protocol.
     pub protocol: Protocol,

@@ -4,6 +4,7 @@
 //! Pure: values in, values out. Invariant: the order of the inputs never matters.
 
 mod endpoints;
+mod explain;
 mod input;
 mod order;
 mod permission;
@@ -13,6 +14,7 @@ mod services;
 mod validate;
 mod view;
 
+pub use explain::{InboundPolicies, OutboundPolicies, ProxyPolicies, ReachingPermission};
 pub use input::{Instance, MeshInput, RemoteService, RemoteZone};
 pub use validate::validate;
 pub use view::{MeshView, protocol};

@@ -22,6 +22,20 @@ impl Permissions {
         Self(permissions.to_vec())
     }
 
+    /// The permissions whose destinations an inbound with these tags is, ordered by key.
+    pub(crate) fn reaching(
+        &self,
+        inbound: &Tags,
+    ) -> impl Iterator<Item = (&Arc<Object>, &TrafficPermissionSpec)> {
+        let all = self.0.iter().filter_map(|object| match &object.spec {
+            Spec::TrafficPermission(spec) => Some((object, spec)),
+            _ => None,
+        });
+        all.filter(|(_, spec)| {
+            spec.destinations.iter().any(|selector| matches(&selector.match_tags, inbound))
+        })
+    }
+
     /// Who may call an inbound with these tags, ordered, none covered by another.
     pub(crate) fn callers(
         &self,
@@ -29,15 +43,7 @@ impl Permissions {
         zones: &[TrustDomain],
         known: impl FnOnce() -> BTreeSet<Identity>,
     ) -> Vec<IdentityPattern> {
-        let reaching: Vec<&TrafficPermissionSpec> = self
-            .0
-            .iter()
-            .filter_map(|object| match &object.spec {
-                Spec::TrafficPermission(spec) => Some(spec),
-                _ => None,
-            })
-            .filter(|spec| spec.destinations.iter().any(|selector| matches(&selector.match_tags, inbound)))
-            .collect();
+        let reaching: Vec<&TrafficPermissionSpec> = self.reaching(inbound).map(|(_, spec)| spec).collect();
         let sources = |action| {
             let of = reaching.iter().filter(move |spec| spec.action == action);
             of.flat_map(|spec| &spec.sources).map(|selector| &selector.match_tags)

@@ -29,15 +29,24 @@ impl Routes {
         })
     }
 
-    /// For a workload with these tag sets that calls what these tags name.
-    pub(crate) fn choose(&self, mesh: &str, source: &[Tags], destination: &Tags) -> Chosen {
-        let winner = self
-            .specs()
+    /// The route that wins for a workload with these tag sets that calls what these tags name.
+    pub(crate) fn winner(
+        &self,
+        source: &[Tags],
+        destination: &Tags,
+    ) -> Option<(&Arc<Object>, &TrafficRouteSpec)> {
+        self.specs()
             .filter_map(|(object, spec)| {
-                Some((standing(object, (&spec.sources, &spec.destinations), source, destination)?, spec))
+                let policy = (&spec.sources[..], &spec.destinations[..]);
+                Some((standing(object, policy, source, destination)?, (object, spec)))
             })
-            .max_by(|(a, _), (b, _)| a.cmp(b));
-        match winner {
+            .max_by(|(a, _), (b, _)| a.cmp(b))
+            .map(|(_, winner)| winner)
+    }
+
+    /// Where the traffic of such a workload goes.
+    pub(crate) fn choose(&self, mesh: &str, source: &[Tags], destination: &Tags) -> Chosen {
+        match self.winner(source, destination) {
             Some((_, spec)) => split(mesh, &spec.conf),
             None => Chosen {
                 shares: vec![Share { destination: destination_id(mesh, destination), weight: 1 }],

@@ -12,7 +12,8 @@ use crate::input::RemoteService;
 use crate::view::MeshView;
 
 impl MeshView {
-    /// What this zone offers: services that are ready, ordered by tags.
+    /// What this zone offers, ordered by tags. Only what is ready counts; what is not is said all the same, for it may
+    /// call others, and while it comes and goes, who it is and what it speaks stay.
     pub fn available_services(&self) -> Vec<RemoteService> {
         let destinations = self.routes.destinations(&self.input.name);
         let mut asked: BTreeSet<&str> =
@@ -21,11 +22,11 @@ impl MeshView {
         // The zone is said once, not with each service.
         asked.remove(tag::ZONE);
         let mut groups: BTreeMap<(Tags, Protocol), (u32, BTreeSet<String>)> = BTreeMap::new();
-        for inbound in self.local.values().flatten().filter(|inbound| inbound.serves) {
+        for inbound in self.local.values().flatten() {
             let tags = inbound.tags.iter().filter(|(key, _)| asked.contains(key.as_str()));
             let tags = tags.map(|(key, value)| (key.clone(), value.clone())).collect();
             let (instances, identities) = groups.entry((tags, inbound.protocol)).or_default();
-            *instances += 1;
+            *instances += u32::from(inbound.serves);
             identities.insert(inbound.primary.clone());
         }
         groups

@@ -36,7 +36,7 @@ pub struct MeshView {
     /// Inbounds of the own zone by service.
     pub(crate) local: BTreeMap<String, Vec<LocalInbound>>,
     instances: HashMap<String, usize>,
-    permissions: Permissions,
+    pub(crate) permissions: Permissions,
     pub(crate) routes: Routes,
 }
 
@@ -79,10 +79,7 @@ impl MeshView {
 
     /// What the proxy of a dataplane of this zone is to do; `None` if there is no such dataplane.
     pub fn proxy(&self, name: &str) -> Option<ProxyModel> {
-        let instance = &self.input.instances[*self.instances.get(name)?];
-        let spec = dataplane_spec(&instance.dataplane);
-        let tag_sets: Vec<Tags> =
-            spec.networking.inbound.iter().map(|i| automatic(&i.tags, &self.input.zone)).collect();
+        let (spec, tag_sets) = self.dataplane(name)?;
         let mut inbounds: Vec<Inbound> = spec
             .networking
             .inbound
@@ -99,10 +96,10 @@ impl MeshView {
                 used.entry(share.destination.clone()).or_insert(chosen.balancer);
             }
             outbounds.push(Outbound {
-                address: outbound.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+                address: outbound.local_address(),
                 port: outbound.port,
                 service: outbound.service().to_owned(),
-                protocol: self.protocol_of_all(&chosen.shares),
+                protocol: self.protocol(chosen.shares.iter().map(|share| share.destination.service.as_str())),
                 shares: chosen.shares,
             });
         }
@@ -110,7 +107,7 @@ impl MeshView {
         let destinations = used
             .into_iter()
             .map(|(id, balancer)| Destination {
-                protocol: self.protocol(&id.service),
+                protocol: self.protocol(std::iter::once(id.service.as_str())),
                 tls: self.mtls.then(|| self.upstream_tls(&id)),
                 balancer,
                 id,
@@ -125,6 +122,13 @@ impl MeshView {
             ingress_routes: Vec::new(),
             ingress_listener: None,
         })
+    }
+
+    /// A dataplane of this zone, with the tags of each inbound as policies see them.
+    pub(crate) fn dataplane(&self, name: &str) -> Option<(&DataplaneSpec, Vec<Tags>)> {
+        let spec = dataplane_spec(&self.input.instances[*self.instances.get(name)?].dataplane);
+        let tag_sets = spec.networking.inbound.iter().map(|i| automatic(&i.tags, &self.input.zone)).collect();
+        Some((spec, tag_sets))
     }
 
     fn inbound(&self, spec: &DataplaneSpec, inbound: &ursa_crds::Inbound, tags: &Tags) -> Inbound {
@@ -164,28 +168,28 @@ impl MeshView {
         own.chain(others).collect()
     }
 
-    /// The other zones, as far as traffic may go there: without mutual TLS it stays at home.
+    /// The other zones, as far as traffic may go there: without mutual TLS it stays at home, and without a zone's roots
+    /// every handshake with it would fail.
     pub(crate) fn reachable_remotes(&self) -> impl Iterator<Item = &RemoteZone> {
-        self.input.remotes.iter().filter(|_| self.mtls)
+        let trusted =
+            |zone: &str| self.input.trust.contains_key(&TrustDomain::new(zone, &self.input.name).to_string());
+        self.input.remotes.iter().filter(move |remote| self.mtls && trusted(&remote.zone))
     }
 
-    /// What all shares of an outbound speak, or opaque bytes if they disagree.
-    fn protocol_of_all(&self, shares: &[ursa_model::Share]) -> Protocol {
-        let mut protocols = shares.iter().map(|share| self.protocol(&share.destination.service));
+    /// What all these services speak, or opaque bytes if they disagree. One that nobody serves has no say: a route
+    /// that names it early must not turn HTTP into opaque bytes.
+    fn protocol<'a>(&'a self, services: impl Iterator<Item = &'a str>) -> Protocol {
+        let mut protocols = services.flat_map(|service| self.protocols(service));
         let first = protocols.next().unwrap_or_default();
         if protocols.all(|protocol| protocol == first) { first } else { Protocol::Tcp }
     }
 
-    /// What all instances of a service speak, or opaque bytes if they disagree.
-    pub(crate) fn protocol(&self, service: &str) -> Protocol {
+    /// What each instance of a service speaks.
+    fn protocols<'a>(&'a self, service: &'a str) -> impl Iterator<Item = Protocol> + 'a {
         let own = self.local.get(service).into_iter().flatten().map(|inbound| inbound.protocol);
         let others = self.reachable_remotes().flat_map(|remote| &remote.services);
-        let others = others
-            .filter(|s| s.tags.get(tag::SERVICE).is_some_and(|name| name == service))
-            .map(|s| s.protocol);
-        let mut all = own.chain(others);
-        let first = all.next().unwrap_or_default();
-        if all.all(|protocol| protocol == first) { first } else { Protocol::Tcp }
+        let others = others.filter(move |s| s.tags.get(tag::SERVICE).is_some_and(|name| name == service));
+        own.chain(others.map(|s| s.protocol))
     }
 }
 

@@ -19,6 +19,8 @@ pub(super) fn check(spec: &DataplaneSpec, problems: &mut Problems) {
         "spec.networking.inbound",
         "at least one inbound is required: its service is what the workload is called by",
     );
+    problems.at_most(64, networking.inbound.len(), "spec.networking.inbound");
+    problems.at_most(1024, networking.outbound.len(), "spec.networking.outbound");
     let mut listeners = BTreeSet::new();
     for (position, inbound) in networking.inbound.iter().enumerate() {
         let field = format!("spec.networking.inbound[{position}]");
@@ -32,7 +34,7 @@ pub(super) fn check(spec: &DataplaneSpec, problems: &mut Problems) {
     }
     for (position, outbound) in networking.outbound.iter().enumerate() {
         let field = format!("spec.networking.outbound[{position}]");
-        let local = outbound.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let local = outbound.local_address();
         address(local, &format!("{field}.address"), problems);
         port(outbound.port, &format!("{field}.port"), problems);
         problems.require(
@@ -104,6 +106,7 @@ fn check_probe(probe: &Probe, field: &str, problems: &mut Problems) {
             format!("{field}.http.path"),
             "must begin with / and consist of printable ASCII characters without spaces",
         );
+        problems.at_most(32, http.expected_statuses.len(), format!("{field}.http.expectedStatuses"));
         let valid = http.expected_statuses.iter().all(|status| (100..600).contains(status));
         problems.require(valid, format!("{field}.http.expectedStatuses"), "must be between 100 and 599");
     }

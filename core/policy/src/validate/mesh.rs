@@ -21,6 +21,7 @@ pub(super) fn check(spec: &MeshSpec, problems: &mut Problems) {
             format!("there is no backend {enabled:?} in spec.mtls.backends"),
         );
     }
+    problems.at_most(8, mtls.backends.len(), "spec.mtls.backends");
     let mut names = BTreeSet::new();
     for (position, backend) in mtls.backends.iter().enumerate() {
         let field = format!("spec.mtls.backends[{position}]");

@@ -37,6 +37,11 @@ impl Problems {
         self.0.push(Problem::new(field, message));
     }
 
+    /// The bounds of the schema, which nobody else checks outside Kubernetes.
+    fn at_most(&mut self, limit: usize, length: usize, field: impl Into<String>) {
+        self.require(length <= limit, field, format!("has {length} entries; at most {limit} are allowed"));
+    }
+
     fn require(&mut self, holds: bool, field: impl Into<String>, message: impl Into<String>) {
         if !holds {
             self.add(field, message);

@@ -35,6 +35,7 @@ pub(super) fn require_service(tags: &Tags, field: &str, problems: &mut Problems)
 
 pub(super) fn selectors(selectors: &[Selector], field: &str, problems: &mut Problems) {
     problems.require(!selectors.is_empty(), field, "at least one selector is required");
+    problems.at_most(64, selectors.len(), field);
     for (position, selector) in selectors.iter().enumerate() {
         let field = format!("{field}[{position}].match");
         problems.require(

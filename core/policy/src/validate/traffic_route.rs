@@ -19,6 +19,7 @@ pub(super) fn check(spec: &TrafficRouteSpec, problems: &mut Problems) {
     }
     let split = &spec.conf.split;
     problems.require(!split.is_empty(), "spec.conf.split", "at least one destination is required");
+    problems.at_most(64, split.len(), "spec.conf.split");
     for (position, part) in split.iter().enumerate() {
         let field = format!("spec.conf.split[{position}]");
         problems.require(

@@ -27,6 +27,7 @@ fn socket(socket: SocketSpec, field: &str, problems: &mut Problems) {
 
 pub(super) fn check_mesh_zone(object: &Object, spec: &MeshZoneSpec, problems: &mut Problems) {
     meta::label(&object.meta.name, "metadata.name", problems);
+    problems.at_most(100_000, spec.services.len(), "spec.services");
     for (position, service) in spec.services.iter().enumerate() {
         let field = format!("spec.services[{position}]");
         tags::check(&service.tags, false, &format!("{field}.tags"), problems);

@@ -1,0 +1,137 @@
+//! What is observed, and what follows from the resources for each proxy. Proxies are known in their own zone only.
+
+use std::collections::BTreeMap;
+
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use serde_json::{Value, json};
+use ursa_crds::{Kind, ObjectKey, Spec, tag};
+use ursa_index::{Index, ProxyInsight};
+use ursa_model::ProxyId;
+
+use crate::problem::Problem;
+use crate::{ApiState, body};
+
+type Answer = Result<Response, Problem>;
+
+/// `GET /meshes/{mesh}/services`: `{items: [{service, instances, zones: {ZONE: INSTANCES}}]}`, ordered by service.
+pub(crate) async fn services(
+    State(state): State<ApiState>,
+    Path(mesh): Path<String>,
+    headers: HeaderMap,
+) -> Answer {
+    known_mesh(&state, &mesh)?;
+    let mut services: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
+    for object in state.store.list_in_mesh(Kind::MeshZone, &mesh) {
+        let Spec::MeshZone(spec) = &object.spec else { continue };
+        for offered in &spec.services {
+            let service = offered.tags.get(tag::SERVICE).cloned().unwrap_or_default();
+            *services.entry(service).or_default().entry(object.meta.name.clone()).or_default() +=
+                u64::from(offered.instances);
+        }
+    }
+    let items: Vec<Value> = services
+        .into_iter()
+        .map(|(service, zones)| json!({"service": service, "instances": zones.values().sum::<u64>(), "zones": zones}))
+        .collect();
+    Ok(body::answer(StatusCode::OK, &headers, &json!({"items": items})))
+}
+
+/// `GET /meshes/{mesh}/dataplanes+insights`: every dataplane of the zone with what is known of its proxy, by name.
+pub(crate) async fn insights(
+    State(state): State<ApiState>,
+    Path(mesh): Path<String>,
+    headers: HeaderMap,
+) -> Answer {
+    known_mesh(&state, &mesh)?;
+    let index = index(&state)?;
+    let dataplanes = state.store.list_in_mesh(Kind::Dataplane, &mesh);
+    let items: Vec<Value> = dataplanes
+        .iter()
+        .map(|object| {
+            let insight = index.insights().get(&ProxyId::new(&mesh, &object.meta.name)).unwrap_or_default();
+            json!({"dataplane": object.to_value(), "insight": insight_value(&insight)})
+        })
+        .collect();
+    Ok(body::answer(StatusCode::OK, &headers, &json!({"items": items})))
+}
+
+/// `GET /meshes/{mesh}/dataplanes/{name}/{view}`: `config` is what the proxy is to do, `policies` is why, `clusters` is
+/// where its destinations are, `insight` is what is known of it.
+pub(crate) async fn dataplane(
+    State(state): State<ApiState>,
+    Path((mesh, name, view)): Path<(String, String, String)>,
+    headers: HeaderMap,
+) -> Answer {
+    let index = index(&state)?;
+    let proxy = ProxyId::new(&mesh, &name);
+    let key = ObjectKey::in_mesh(Kind::Dataplane, &mesh, &name);
+    let missing = || Problem::not_found(format!("{key} does not exist in this zone"));
+    state.store.get(&key).ok_or_else(missing)?;
+    if view == "insight" {
+        let insight = index.insights().get(&proxy).unwrap_or_default();
+        return Ok(body::answer(StatusCode::OK, &headers, &insight_value(&insight)));
+    }
+    let known = index.inspect(&proxy).await.ok_or_else(missing)?;
+    let value = match view.as_str() {
+        "config" => json!(known.config),
+        "policies" => json!(known.policies),
+        "clusters" => json!({"items": known.endpoints}),
+        _ => {
+            return Err(Problem::not_found(format!(
+                "{view:?} is none of config, policies, clusters, insight"
+            )));
+        }
+    };
+    Ok(body::answer(StatusCode::OK, &headers, &value))
+}
+
+fn known_mesh(state: &ApiState, mesh: &str) -> Result<(), Problem> {
+    let known = state.store.get(&ObjectKey::mesh(mesh));
+    known.map(drop).ok_or_else(|| Problem::not_found(format!("mesh {mesh} does not exist")))
+}
+
+fn index(state: &ApiState) -> Result<&Index, Problem> {
+    state.index.as_ref().ok_or_else(|| {
+        Problem::not_found(
+            "a global control plane has no proxies: ask the control plane of the dataplane's zone",
+        )
+    })
+}
+
+fn insight_value(insight: &ProxyInsight) -> Value {
+    let ProxyInsight {
+        connected,
+        connected_at,
+        disconnected_at,
+        agent_version,
+        envoy_version,
+        acknowledged,
+        responses,
+        rejections,
+        certificate_expires,
+    } = insight;
+    let rejections: Vec<Value> = rejections
+        .iter()
+        .map(|(key, rejection)| {
+            json!({
+                "type": key.resource_type.type_url(),
+                "name": key.name,
+                "version": rejection.version,
+                "message": rejection.message,
+            })
+        })
+        .collect();
+    json!({
+        "connected": connected,
+        "connectedAt": connected_at,
+        "disconnectedAt": disconnected_at,
+        "agentVersion": agent_version,
+        "envoyVersion": envoy_version,
+        "acknowledged": acknowledged,
+        "responses": responses,
+        "rejections": rejections,
+        "certificateExpires": certificate_expires,
+    })
+}
