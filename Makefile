@@ -39,6 +39,7 @@ test: build ## all tests, with real Envoys and a real Redis
 .PHONY: generate
 generate: ## writes the generated files anew
 	cargo xtask crds
+	cargo xtask openapi
 
 .PHONY: tools
 tools: rust-parts ## fetches what the others need: Envoy, redis-server, clippy, rustfmt, cargo-deny
@@ -70,6 +71,7 @@ arrows: build
 .PHONY: generated
 generated: build
 	"$(TARGET)/debug/xtask" crds --check
+	"$(TARGET)/debug/xtask" openapi --check
 
 # Advisories change without us, and their database may be out of reach: `make advisories` blocks nothing.
 .PHONY: licences

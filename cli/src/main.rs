@@ -1,1 +1,3 @@
+//! `ursactl`: the command line.
+
 fn main() {}

@@ -39,20 +39,7 @@ fn definition(info: &KindInfo) -> anyhow::Result<Value> {
         let found = found.with_context(|| format!("{} has a version without a schema", info.name))?;
         schema::make_structural(found).with_context(|| format!("in the schema of {}", info.name))?;
     }
-    Ok(sorted(definition))
-}
-
-/// With the keys of each object in order: serde_json keeps either this order or that of insertion, by feature.
-fn sorted(value: Value) -> Value {
-    match value {
-        Value::Object(map) => {
-            let map: BTreeMap<String, Value> =
-                map.into_iter().map(|(key, value)| (key, sorted(value))).collect();
-            Value::Object(map.into_iter().collect())
-        }
-        Value::Array(items) => Value::Array(items.into_iter().map(sorted).collect()),
-        other => other,
-    }
+    Ok(generated::sorted(definition))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
+use serde_json::Value;
 
 /// Makes the files with the extension in the folder equal to the given ones (name → content), or, in a check, fails
 /// with the names of those that differ.
@@ -42,6 +43,19 @@ pub(crate) fn sync(
     }
     println!("{}: {} generated files, {} changed", folder.display(), files.len(), differ.len());
     Ok(())
+}
+
+/// With the keys of each object in order: serde_json keeps either this order or that of insertion, by feature.
+pub(crate) fn sorted(value: Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let map: BTreeMap<String, Value> =
+                map.into_iter().map(|(key, value)| (key, sorted(value))).collect();
+            Value::Object(map.into_iter().collect())
+        }
+        Value::Array(items) => Value::Array(items.into_iter().map(sorted).collect()),
+        other => other,
+    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ mod arrows;
 mod crds;
 mod deps;
 mod generated;
+mod openapi;
 mod schema;
 
 use std::process::ExitCode;
@@ -27,12 +28,19 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Writes `docs/openapi.json`, the description of the REST API.
+    Openapi {
+        /// Writes nothing; fails when the file is not what would be written.
+        #[arg(long)]
+        check: bool,
+    },
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Deps => deps::run(),
         Command::Crds { check } => crds::run(check),
+        Command::Openapi { check } => openapi::run(check),
     };
     done.map_or_else(
         |error| {

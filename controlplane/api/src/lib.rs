@@ -8,6 +8,7 @@ mod body;
 mod conditions;
 mod inspect;
 mod list;
+mod openapi;
 mod path;
 mod problem;
 mod resources;
@@ -28,6 +29,7 @@ use ursa_identity::Tokens;
 use ursa_index::Index;
 use ursa_store::Store;
 
+pub use openapi::document as openapi_document;
 use problem::Problem;
 
 /// The largest body that is read.
@@ -117,6 +119,7 @@ impl ApiState {
 pub fn router(state: ApiState, further: Router<ApiState>) -> Router {
     further
         .route("/", get(info))
+        .route("/openapi.json", get(openapi::get))
         .route("/tokens/dataplane", post(tokens::dataplane))
         .route("/tokens/user", post(tokens::user))
         .route("/tokens/ingress", post(tokens::ingress))

@@ -3,14 +3,12 @@
 
 mod common;
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Api, mesh, permission};
+use common::{Api, mesh, permission, refused};
 use jiff::{SignedDuration, Timestamp};
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
-use ursa_crds::{KINDS, Object};
 use ursa_identity::{DataplaneClaims, Tokens, UserClaims};
 use ursa_store::Store;
 
@@ -25,25 +23,6 @@ async fn api() -> Api {
     }
     assert_eq!(api.put(PERMISSION, permission("web").to_string()).await.status(), 201);
     api
-}
-
-fn everything(api: &Api) -> (u64, Vec<Arc<Object>>) {
-    (api.store.revision(), KINDS.iter().flat_map(|info| api.store.list(info.kind)).collect())
-}
-
-/// Sends a request that must be refused like this, and change nothing.
-async fn refused(api: &Api, what: &str, request: RequestBuilder, status: u16) -> Value {
-    let before = everything(api);
-    let response = request.send().await.unwrap();
-    assert_eq!(response.status(), status, "{what}");
-    assert_eq!(response.headers()["content-type"], "application/problem+json", "{what}");
-    let problem: Value = response.json().await.unwrap();
-    assert_eq!(problem["status"], status, "{what}");
-    for field in ["type", "title", "detail"] {
-        assert!(problem[field].as_str().is_some_and(|text| !text.is_empty()), "{what}: {problem}");
-    }
-    assert!(everything(api) == before, "{what}: a request that is refused changes nothing");
-    problem
 }
 
 #[tokio::test]
@@ -187,6 +166,9 @@ async fn each_refusal_has_its_status_and_names_the_field() {
         ("wrong type", &put, PERMISSION, with("/spec/sources", json!("web")).into(), 422, "spec.sources"),
         ("wrong type of metadata", &put, PERMISSION, with("/metadata", json!({"labels": [1]})).into(), 422, "metadata.labels"),
         ("a version that is none", &put, PERMISSION, with("/metadata", json!({"resourceVersion": "new"})).into(), 422, "metadata.resourceVersion"),
+        ("a source that no certificate proves", &put, PERMISSION, with("/spec/sources", json!([{"match": {"version": "v1"}}])).into(), 422, "spec.sources[0].match"),
+        ("an empty source", &put, PERMISSION, with("/spec/sources", json!([{"match": {}}])).into(), 422, "spec.sources[0].match"),
+        ("a trailing slash", &get, "/meshes/default/", vec![], 404, ""),
         ("negative weight", &put, route_path, route(json!([to(-1)])).into(), 422, "spec.conf.split[0].weight"),
         ("no weight at all", &put, route_path, route(json!([to(0), to(0)])).into(), 422, "spec.conf.split"),
         ("no split", &put, route_path, route(json!([])).into(), 422, "spec.conf.split"),

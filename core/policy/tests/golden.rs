@@ -72,7 +72,7 @@ enum Output {
     #[serde(rename_all = "camelCase")]
     Accepted {
         #[serde(skip_serializing_if = "Option::is_none")]
-        proxy: Option<ProxyModel>,
+        proxy: Option<Box<ProxyModel>>,
         endpoints: Vec<EndpointSet>,
         available_services: Vec<RemoteService>,
         ingress_routes: Vec<IngressRoute>,
@@ -159,7 +159,7 @@ fn output(case: &Case, documents: &[Value]) -> Result<Output, Error> {
         endpoints: destinations.map(|destination| view.endpoints(&destination.id)).collect(),
         available_services: view.available_services(),
         ingress_routes: view.ingress_routes(),
-        proxy,
+        proxy: proxy.map(Box::new),
     })
 }
 
@@ -181,11 +181,7 @@ fn input(case: &Case, objects: Vec<Arc<Object>>) -> Result<MeshInput, Error> {
     }
     let of = |kind| objects.iter().filter(move |object| object.kind() == kind).cloned();
     let instances: Vec<Instance> = of(Kind::Dataplane).map(|dataplane| instance(case, dataplane)).collect();
-    let known: BTreeSet<&str> = instances.iter().map(|i| i.dataplane.meta.name.as_str()).collect();
-    let mut named = case.unready.keys().chain(&case.degraded).chain(&case.draining);
-    if let Some(unknown) = named.find(|name| !known.contains(name.as_str())) {
-        return Err(format!("there is no dataplane {unknown}").into());
-    }
+    known_dataplanes(case, &instances)?;
     Ok(MeshInput {
         trust: trust(case, &name, &spec),
         zone: case.zone.clone(),
@@ -206,6 +202,26 @@ fn instance(case: &Case, dataplane: Arc<Object>) -> Instance {
         draining: case.draining.contains(name),
         dataplane,
     }
+}
+
+/// What is said of dataplanes must be said of some that are there.
+fn known_dataplanes(case: &Case, instances: &[Instance]) -> Result<(), String> {
+    let ports_of = |name: &String| {
+        let instance = instances.iter().find(|instance| instance.dataplane.meta.name == *name);
+        match instance.map(|instance| &instance.dataplane.spec) {
+            Some(Spec::Dataplane(spec)) => Ok(spec.networking.inbound.iter().map(|inbound| inbound.port)),
+            _ => Err(format!("there is no dataplane {name}")),
+        }
+    };
+    let none = BTreeSet::new();
+    let states = case.degraded.iter().chain(&case.draining).map(|name| (name, &none));
+    for (name, ports) in states.chain(&case.unready) {
+        let known: BTreeSet<u16> = ports_of(name)?.collect();
+        if !ports.is_subset(&known) {
+            return Err(format!("dataplane {name} has no inbound at one of {ports:?}"));
+        }
+    }
+    Ok(())
 }
 
 /// Roots are opaque here: what stands for them only says whose they are.

@@ -10,6 +10,7 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use ursa_api::{ApiState, Mode, ServerInfo, router};
+use ursa_crds::{KINDS, Object};
 use ursa_identity::{Tokens, UserClaims};
 use ursa_store::Store;
 
@@ -25,16 +26,17 @@ pub(crate) struct Api {
 
 impl Api {
     pub(crate) async fn start(store: Store) -> Self {
+        Self::start_as(Mode::Standalone, store).await
+    }
+
+    /// Of a control plane of this mode, in the zone `z` if it is in one.
+    pub(crate) async fn start_as(mode: Mode, store: Store) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let tokens = Arc::new(Tokens::generate().unwrap());
         let admin = UserClaims { name: "admin".into(), groups: vec!["admin".into()] };
         let token = tokens.issue_user(&admin, Duration::from_mins(10), Timestamp::now()).unwrap().token;
-        let info = ServerInfo {
-            version: "0".into(),
-            mode: Mode::Standalone,
-            zone: "z".into(),
-            instance: "test".into(),
-        };
+        let zone = if mode == Mode::Global { "" } else { "z" };
+        let info = ServerInfo { version: "0".into(), mode, zone: zone.into(), instance: "test".into() };
         let routes =
             router(ApiState::new(store.clone(), tokens.clone(), info, Vec::new()), axum::Router::new());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -81,6 +83,26 @@ impl Drop for Api {
     fn drop(&mut self) {
         self.server.abort();
     }
+}
+
+/// What the store holds, and at which revision.
+pub(crate) fn everything(api: &Api) -> (u64, Vec<Arc<Object>>) {
+    (api.store.revision(), KINDS.iter().flat_map(|info| api.store.list(info.kind)).collect())
+}
+
+/// Sends a request that must be refused like this, and change nothing.
+pub(crate) async fn refused(api: &Api, what: &str, request: RequestBuilder, status: u16) -> Value {
+    let before = everything(api);
+    let response = request.send().await.unwrap();
+    assert_eq!(response.status(), status, "{what}");
+    assert_eq!(response.headers()["content-type"], "application/problem+json", "{what}");
+    let problem: Value = response.json().await.unwrap();
+    assert_eq!(problem["status"], status, "{what}");
+    for field in ["type", "title", "detail"] {
+        assert!(problem[field].as_str().is_some_and(|text| !text.is_empty()), "{what}: {problem}");
+    }
+    assert!(everything(api) == before, "{what}: a request that is refused changes nothing");
+    problem
 }
 
 /// The body of a mesh without anything.
