@@ -6,6 +6,7 @@
 mod api;
 mod apps;
 mod net;
+mod peer;
 mod process;
 mod wait;
 mod world;
@@ -13,6 +14,7 @@ mod world;
 pub use api::Api;
 pub use apps::{Banner, Conversation, Echo, answer, call, refused, refused_plaintext};
 pub use net::Addresses;
+pub use peer::Peer;
 pub use process::{Process, binary, envoy};
 pub use wait::eventually;
 pub use world::{Agent, ControlPlane, Workload, World};

@@ -15,7 +15,7 @@ pub struct Addresses {
 
 impl Addresses {
     /// Blocks below are the demo's.
-    const BLOCKS: std::ops::RangeInclusive<u8> = 64..=250;
+    const BLOCKS: std::ops::RangeInclusive<u8> = 64..=190;
 
     /// Takes a free block: a lock on a file in a folder that all tests share.
     pub fn take() -> anyhow::Result<Self> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ursa_crds::{Kind, ObjectKey};
 use ursa_e2e::{
-    Agent, Banner, ControlPlane, Workload, World, answer, eventually, refused, refused_plaintext,
+    Agent, Banner, ControlPlane, Peer, Workload, World, answer, eventually, refused, refused_plaintext,
 };
 
 /// Generous: the figures are printed, not judged.
@@ -204,6 +204,40 @@ async fn the_talk() -> anyhow::Result<()> {
     mesh.each_reaches(&["west-v2"]).await?;
     api.apply(&route(&part(1, "version: v1"))).await?;
     mesh.each_reaches(&ZONES).await
+}
+
+/// The authority of a zone as only a thief would have it: from a copy of the zone's store.
+fn stolen_authority(zone: &Zone) -> anyhow::Result<String> {
+    let copy = zone.plane.data.with_extension("stolen");
+    std::fs::copy(zone.plane.data.join("store.redb"), &copy)?;
+    let stored = ursa_store::Store::open(&copy)?.private("ca/default/ca-1");
+    Ok(String::from_utf8(stored.ok_or_else(|| anyhow::anyhow!("the zone has no authority"))?)?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_counts_only_for_the_zone_whose_key_signed_it() -> anyhow::Result<()> {
+    let mesh = Multizone::start("multizone-foreign").await?;
+    mesh.open().await?;
+    let id = |zone: &str| format!("spiffe://{zone}.default.ursa/service/client/ns/-/tags/-/proxy/thief");
+    let west = stolen_authority(&mesh.zones[2])?;
+    let stranger = ursa_identity::ZoneCa::generate(
+        &ursa_model::TrustDomain::new("east", "default"),
+        jiff::Timestamp::now(),
+    )?;
+    let rightful = Peer::forge(&west, &id("west"))?;
+    let other_zone = Peer::forge(&west, &id("east"))?;
+    let other_mesh = Peer::forge(&west, &id("west").replace(".default.", ".other."))?;
+    let foreign = Peer::forge(&stranger.to_private_pem(), &id("east"))?;
+    for zone in &mesh.zones {
+        // The same client with a rightful certificate is heard: it is the certificate that decides.
+        assert_eq!(rightful.hears(zone.inbound).await?, format!("{}\n", zone.name), "{}", zone.name);
+        for (name, peer) in
+            [("another zone", &other_zone), ("another mesh", &other_mesh), ("a foreign CA", &foreign)]
+        {
+            assert_eq!(peer.hears(zone.inbound).await?, "", "{} lets in an identity of {name}", zone.name);
+        }
+    }
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -23,11 +23,15 @@ pub(crate) fn socket_address(ip: IpAddr, port: u16) -> Address {
     }
 }
 
+/// After this time Envoy goes on without what it waits for; its own default, 15 s, is long for a start.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// The configuration comes over the same aggregated stream.
 pub(crate) fn ads() -> ConfigSource {
     ConfigSource {
         resource_api_version: ApiVersion::V3.into(),
         config_source_specifier: Some(ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
+        initial_fetch_timeout: duration(FETCH_TIMEOUT),
         ..Default::default()
     }
 }

@@ -232,7 +232,12 @@ impl Engine {
         }
     }
 
+    /// Keeps a whole set only; the one before it stays until then.
     fn save(&mut self) {
+        if !self.relay.is_whole() {
+            self.save_at = Some(Instant::now() + SAVE_AFTER);
+            return;
+        }
         self.save_at = None;
         self.saves.send_replace(self.store.encode(self.relay.last_good()));
     }

@@ -106,6 +106,19 @@ impl Relay {
         &self.good
     }
 
+    /// Whether the last-good set is whole: everything that is wanted is in it or was refused, listeners included. A part
+    /// of a set would make Envoy wait, at its next start, for what the part refers to.
+    pub fn is_whole(&self) -> bool {
+        let settled = |resource_type: ResourceType| {
+            self.wanted.iter(resource_type).all(|(name, entry)| {
+                let good =
+                    self.good.get(resource_type, name).is_some_and(|good| good.version == entry.version);
+                good || self.refusals.reason(resource_type, name, &entry.version).is_some()
+            })
+        };
+        self.known.contains(&ResourceType::Listener) && ResourceType::ALL.into_iter().all(settled)
+    }
+
     /// Whether Envoy refused something that is still wanted.
     pub fn has_refusals(&self) -> bool {
         !self.refusals.is_empty()

@@ -323,3 +323,21 @@ fn listeners_without_clusters_do_not_wait_for_clusters() {
     bench.ack(Cluster);
     assert_eq!(bench.does(asks(Listener, &[])), ["envoy Listener l=1"]);
 }
+
+#[test]
+fn a_part_of_a_set_is_not_the_last_good_one() {
+    let mut bench = Bench::starting();
+    assert!(!bench.relay.is_whole(), "nothing is known");
+    bench.does(push(Cluster, "n1", &["a=1"]));
+    bench.ack(Cluster);
+    assert!(!bench.relay.is_whole(), "the listeners are still to come");
+    bench.does(asks(Listener, &[]));
+    bench.does(push(Listener, "n2", &["l=1"]));
+    assert!(!bench.relay.is_whole(), "Envoy has not taken the listener yet");
+    bench.ack(Listener);
+    assert!(bench.relay.is_whole());
+    bench.does(push(Listener, "n3", &["l=2"]));
+    assert!(!bench.relay.is_whole());
+    bench.nack(Listener, "l: no");
+    assert!(bench.relay.is_whole(), "what was refused is waited for no longer");
+}
