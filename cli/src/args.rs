@@ -1,0 +1,222 @@
+//! The command line. Invariant: no argument takes a secret; tokens are named by the file that holds them.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ursa_crds::Duration;
+
+/// Controls an Ursa service mesh: applies and shows resources, makes tokens.
+#[derive(Debug, Parser)]
+#[command(name = "ursactl", version)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes. The environment is read by [`crate::environment`], so that `config` can do without it.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Common options")]
+pub(crate) struct Common {
+    /// The file with the control planes that are known [env: URSA_CONFIG] [default: ~/.ursa/config.yaml]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config_file: Option<PathBuf>,
+    /// The control plane's REST API; the config file is not read then [env: URSA_API]
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) api: Option<String>,
+    /// The file with the user's token [env: URSA_TOKEN_FILE]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// The authorities to trust, PEM, instead of the system's [env: URSA_CA_FILE]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// The mesh [default: default]
+    #[arg(long, short, global = true, value_name = "MESH")]
+    pub(crate) mesh: Option<String>,
+    /// How to print results
+    #[arg(long, short, global = true, value_name = "FORM", value_enum, default_value_t)]
+    pub(crate) output: Output,
+}
+
+impl Common {
+    /// The mesh that commands work in.
+    pub(crate) fn mesh(&self) -> &str {
+        self.mesh.as_deref().unwrap_or(ursa_crds::DEFAULT_MESH)
+    }
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people
+    #[default]
+    Table,
+    /// As the API returns it, as YAML
+    Yaml,
+    /// As the API returns it, as JSON
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Create or change resources
+    Apply(Apply),
+    /// Show resources
+    Get(Get),
+    /// Delete resources
+    Delete(Delete),
+    /// Make tokens
+    #[command(subcommand)]
+    Generate(Generate),
+    /// Change what ursactl knows
+    #[command(subcommand)]
+    Config(Config),
+    /// Show the versions of ursactl and, if one is configured, of the control plane
+    Version(Version),
+    /// Print a shell's completion script
+    Completion {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Apply {
+    /// A file, a folder with *.yaml, *.yml and *.json, or - for the standard input; may be repeated
+    #[arg(long = "file", short = 'f', required = true, value_name = "PATH")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Decode and validate here; send nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Get {
+    /// A kind of resource (mesh, dataplane or dp, trafficroute or tr, …), or all
+    pub(crate) kind: String,
+    /// One resource; all of the kind if left out
+    pub(crate) name: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Delete {
+    /// A kind of resource
+    #[arg(required_unless_present = "files", requires = "name")]
+    pub(crate) kind: Option<String>,
+    /// The resource
+    pub(crate) name: Option<String>,
+    /// Delete what these name; as for apply
+    #[arg(long = "file", short = 'f', value_name = "PATH", conflicts_with = "kind")]
+    pub(crate) files: Vec<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+#[expect(clippy::enum_variant_names, reason = "the commands are called so")]
+pub(crate) enum Generate {
+    /// For ursa-dp beside a workload: bound to a name, to services, or to both
+    #[command(group = clap::ArgGroup::new("bound").required(true).multiple(true).args(["name", "services"]))]
+    DataplaneToken {
+        /// The only dataplane that may use it
+        #[arg(long)]
+        name: Option<String>,
+        /// A service that the dataplane may serve; may be repeated
+        #[arg(long = "service", value_name = "SERVICE")]
+        services: Vec<String>,
+        /// The only zone in which it counts
+        #[arg(long)]
+        zone: Option<String>,
+        #[command(flatten)]
+        validity: Validity,
+    },
+    /// For ursa-dp of a zone ingress
+    IngressToken {
+        /// The ingress
+        #[arg(long)]
+        name: String,
+        #[command(flatten)]
+        validity: Validity,
+    },
+    /// For a zone's control plane
+    ZoneToken {
+        /// The zone
+        #[arg(long)]
+        zone: String,
+        #[command(flatten)]
+        validity: Validity,
+    },
+    /// For a user of the REST API
+    UserToken {
+        /// The user
+        #[arg(long)]
+        name: String,
+        /// A group of the user; may be repeated. Members of admin may do everything
+        #[arg(long = "group", value_name = "GROUP", required = true)]
+        groups: Vec<String>,
+        #[command(flatten)]
+        validity: Validity,
+    },
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Validity {
+    /// How long it is valid, such as 24h or 30m
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) valid_for: Duration,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Config {
+    /// Which control planes ursactl knows, and which it works with
+    #[command(subcommand)]
+    ControlPlanes(ControlPlanes),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ControlPlanes {
+    /// Add one, by --api, --token-file and, if the system does not trust it, --ca-file; and switch to it
+    Add {
+        /// A name of your choice
+        name: String,
+        /// Replace one of this name
+        #[arg(long)]
+        overwrite: bool,
+    },
+    /// Show all
+    List,
+    /// Forget one
+    Remove {
+        /// Its name
+        name: String,
+    },
+    /// Work with another one
+    Switch {
+        /// Its name
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Version {
+    /// Ask no control plane
+    #[arg(long)]
+    pub(crate) client: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

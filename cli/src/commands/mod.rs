@@ -1,0 +1,19 @@
+//! One module a command.
+
+pub(crate) mod apply;
+pub(crate) mod completion;
+pub(crate) mod control_planes;
+pub(crate) mod delete;
+pub(crate) mod generate;
+pub(crate) mod get;
+pub(crate) mod version;
+
+use crate::access::Access;
+use crate::args::Common;
+use crate::client::Client;
+use crate::environment::Environment;
+
+/// The control plane that the command line, the environment or the config file names.
+fn connect(common: &Common, environment: &Environment) -> anyhow::Result<Client> {
+    Client::new(&Access::find(common, environment)?)
+}

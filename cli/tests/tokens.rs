@@ -1,0 +1,88 @@
+//! `generate` against the real API: tokens are judged by the control plane's own key.
+#![allow(clippy::unwrap_used, reason = "a failed set-up fails the test")]
+
+mod common;
+
+use common::World;
+use jiff::Timestamp;
+use serde_json::Value;
+use ursa_identity::{DataplaneClaims, UserClaims, ZoneClaims};
+
+/// The token that stands alone on the standard output.
+async fn token(world: &World, arguments: &[&str]) -> String {
+    let out = world.run(&[&["generate"], arguments, &["--valid-for", "90m"]].concat()).await.ok();
+    let token = out.strip_suffix('\n').unwrap();
+    assert!(!token.is_empty() && !token.contains(char::is_whitespace), "{out:?}");
+    token.to_owned()
+}
+
+#[tokio::test]
+async fn a_dataplane_token_says_what_was_asked_for_and_no_more() {
+    let world = World::start().await;
+    let arguments = [
+        "dataplane-token",
+        "--name",
+        "redis-1",
+        "--service",
+        "redis",
+        "--service",
+        "db",
+        "--zone",
+        "east",
+        "-m",
+        "m",
+    ];
+    let both = token(&world, &arguments).await;
+    let now = Timestamp::now();
+    let claims = DataplaneClaims {
+        mesh: "m".into(),
+        zone: Some("east".into()),
+        name: Some("redis-1".into()),
+        services: vec!["redis".into(), "db".into()],
+    };
+    assert_eq!(world.tokens.verify_dataplane(&both, now).unwrap(), claims);
+    let later = |minutes: i64| now + jiff::SignedDuration::from_mins(minutes);
+    assert!(world.tokens.verify_dataplane(&both, later(85)).is_ok());
+    assert!(world.tokens.verify_dataplane(&both, later(95)).is_err(), "after --valid-for");
+
+    let service = token(&world, &["dataplane-token", "--service", "redis"]).await;
+    let claims =
+        DataplaneClaims { mesh: "default".into(), zone: None, name: None, services: vec!["redis".into()] };
+    assert_eq!(world.tokens.verify_dataplane(&service, now).unwrap(), claims);
+}
+
+#[tokio::test]
+async fn users_zones_and_ingresses_get_tokens_of_their_own() {
+    let world = World::start().await;
+    let now = Timestamp::now();
+    let user = token(&world, &["user-token", "--name", "ann", "--group", "admin", "--group", "dev"]).await;
+    let claims = UserClaims { name: "ann".into(), groups: vec!["admin".into(), "dev".into()] };
+    assert_eq!(world.tokens.verify_user(&user, now).unwrap(), claims);
+    let file = world.file("ann", &format!("{user}\n"));
+    world.run(&["get", "meshes", "--token-file", &file]).await.ok();
+    let zone = token(&world, &["zone-token", "--zone", "west"]).await;
+    assert_eq!(world.tokens.verify_zone(&zone, now).unwrap(), ZoneClaims { zone: "west".into() });
+    let ingress = token(&world, &["ingress-token", "--name", "in"]).await;
+    assert_eq!(world.tokens.verify_dataplane(&ingress, now).unwrap().name, Some("in".into()));
+}
+
+#[tokio::test]
+async fn what_is_no_request_is_usage_and_what_is_refused_is_named() {
+    let world = World::start().await;
+    for wrong in [
+        &["dataplane-token", "--valid-for", "1h"][..],
+        &["dataplane-token", "--name", "a"],
+        &["dataplane-token", "--name", "a", "--valid-for", "soon"],
+        &["user-token", "--name", "a", "--valid-for", "1h"],
+    ] {
+        let ran = world.run(&[&["generate"], wrong].concat()).await;
+        assert_eq!(ran.out, "");
+        ran.failed(2);
+    }
+    let refused = ["generate", "dataplane-token", "--name", "a", "--service", "", "--valid-for", "1h"];
+    assert_eq!(world.run(&refused).await.failed(1), "error: services: a service must not be empty (422)\n");
+    let json =
+        world.run(&["generate", "zone-token", "--zone", "z", "--valid-for", "1h", "-o", "json"]).await.ok();
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert!(json["token"].is_string() && json["expiresAt"].is_string(), "{:?}", json["expiresAt"]);
+}
