@@ -66,6 +66,9 @@ pub(crate) enum Command {
     Get(Get),
     /// Delete resources
     Delete(Delete),
+    /// Show what is observed
+    #[command(subcommand)]
+    Inspect(Inspect),
     /// Make tokens
     #[command(subcommand)]
     Generate(Generate),
@@ -109,6 +112,40 @@ pub(crate) struct Delete {
     /// Delete what these name; as for apply
     #[arg(long = "file", short = 'f', value_name = "PATH", conflicts_with = "kind")]
     pub(crate) files: Vec<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Inspect {
+    /// Meshes with how much is in them
+    Meshes,
+    /// Zones with their connection; of a global control plane
+    Zones,
+    /// Services with their instances by zone
+    Services,
+    /// Dataplanes with their proxies; of a zone's control plane
+    Dataplanes,
+    /// One dataplane; of its zone's control plane
+    Dataplane {
+        /// The dataplane
+        name: String,
+        /// What to show
+        #[arg(long = "type", value_enum, default_value_t)]
+        view: View,
+    },
+}
+
+/// What to show of a dataplane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum View {
+    /// What its proxy is to do
+    Config,
+    /// Which policies are behind that
+    #[default]
+    Policies,
+    /// Where its destinations are
+    Clusters,
+    /// What is known of its proxy
+    Insight,
 }
 
 #[derive(Debug, Subcommand)]

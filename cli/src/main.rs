@@ -41,6 +41,7 @@ async fn run(cli: &Cli, environment: &Environment) -> anyhow::Result<()> {
         Command::Apply(apply) => commands::apply::run(common, environment, apply).await,
         Command::Get(get) => commands::get::run(common, environment, get).await,
         Command::Delete(delete) => commands::delete::run(common, environment, delete).await,
+        Command::Inspect(inspect) => commands::inspect::run(common, environment, inspect).await,
         Command::Generate(generate) => commands::generate::run(common, environment, generate).await,
         Command::Config(args::Config::ControlPlanes(command)) => {
             commands::control_planes::run(common, environment, command)

@@ -25,7 +25,8 @@ pub(crate) fn structured(output: Output, value: &Value) -> anyhow::Result<Option
     })
 }
 
-fn yaml(value: &Value) -> anyhow::Result<String> {
+/// A value as YAML, with a line end.
+pub(crate) fn yaml(value: &Value) -> anyhow::Result<String> {
     let mut text = serde_saphyr::to_string(value).context("the result cannot be said as YAML")?;
     if !text.ends_with('\n') {
         text.push('\n');

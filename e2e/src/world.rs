@@ -193,6 +193,16 @@ impl ControlPlane {
         Api::new(&format!("http://{}", SocketAddr::new(self.host, 5681)), &self.data.join("admin-token"))
     }
 
+    /// What `ursactl` prints when it is asked this; it must succeed.
+    pub fn ursactl(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let mut command = Command::new(binary("ursactl")?);
+        command.args(arguments).args(["--api", &format!("http://{}", SocketAddr::new(self.host, 5681))]);
+        let output = command.arg("--token-file").arg(self.data.join("admin-token")).output()?;
+        let error = String::from_utf8_lossy(&output.stderr);
+        anyhow::ensure!(output.status.success(), "ursactl {arguments:?}: {error}");
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
     /// Its process.
     pub fn process(&mut self) -> anyhow::Result<&mut Process> {
         self.process.as_mut().context("the control plane was not started")

@@ -158,6 +158,10 @@ async fn the_talk() -> anyhow::Result<()> {
     for zone in &mesh.zones {
         refused_plaintext(zone.inbound).await?;
     }
+    let zones = mesh.global.ursactl(&["inspect", "zones"])?;
+    assert!(ZONES.iter().all(|zone| zones.contains(zone)) && !zones.contains("false"), "{zones}");
+    let services = mesh.global.ursactl(&["inspect", "services"])?;
+    assert!(services.contains("aws=1 east=1 west=1"), "{services}");
     // 4: all to east.
     api.apply(&route(&part(1, "ursamesh.io/zone: east"))).await?;
     mesh.each_reaches(&["east"]).await?;

@@ -299,6 +299,17 @@ async fn what_a_proxy_does_and_why_can_be_looked_up() -> anyhow::Result<()> {
     let services = get("services").await?;
     assert_eq!(services["items"][1]["service"], "server", "{services}");
     assert_eq!(services["items"][1]["zones"]["aws"], 1, "{services}");
+    let shown = |arguments: &[&str], expected: &[&str]| -> anyhow::Result<()> {
+        let text = pair.plane.ursactl(&[&["inspect"], arguments].concat())?;
+        let missing: Vec<_> = expected.iter().filter(|part| !text.contains(**part)).collect();
+        anyhow::ensure!(missing.is_empty(), "{arguments:?} lacks {missing:?}:\n{text}");
+        Ok(())
+    };
+    shown(&["meshes"], &["default", "ca-1"])?;
+    shown(&["services"], &["server", "aws=1"])?;
+    shown(&["dataplanes"], &["client-1", "server-1", "true", "1.40.0"])?;
+    shown(&["dataplane", "server-1"], &["allow-client", "decision"])?;
+    shown(&["dataplane", "client-1", "--type", "clusters", "-o", "json"], &["6379"])?;
     eventually("the certificate's end is known", SOON, async || {
         let insight = get("dataplanes/client-1/insight").await?;
         anyhow::ensure!(

@@ -6,6 +6,7 @@ pub(crate) mod control_planes;
 pub(crate) mod delete;
 pub(crate) mod generate;
 pub(crate) mod get;
+pub(crate) mod inspect;
 pub(crate) mod version;
 
 use crate::access::Access;

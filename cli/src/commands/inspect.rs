@@ -1,0 +1,107 @@
+//! `inspect`: shows what is observed, and what follows for a proxy.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::args::{Common, Inspect, View};
+use crate::client::Client;
+use crate::environment::Environment;
+use crate::{commands, output, table};
+
+/// The cells of an item.
+type Row = fn(&Value) -> Vec<String>;
+
+pub(crate) async fn run(common: &Common, environment: &Environment, inspect: &Inspect) -> anyhow::Result<()> {
+    let client = commands::connect(common, environment)?;
+    let mesh = common.mesh();
+    let (titles, row, value): (&[&str], Row, Value) = match inspect {
+        Inspect::Meshes => (&["NAME", "MTLS", "SERVICES", "INSTANCES"], mesh_row, meshes(&client).await?),
+        Inspect::Zones => (
+            &["NAME", "CONNECTED", "SETTLED", "HEARD", "VERSION"],
+            zone_row,
+            client.get(&["zones+state"]).await?,
+        ),
+        Inspect::Services => {
+            let services = client.get(&["meshes", mesh, "services"]).await?;
+            (&["SERVICE", "INSTANCES", "ZONES"], service_row, services)
+        }
+        Inspect::Dataplanes => {
+            let titles = &["NAME", "SERVICE", "CONNECTED", "SINCE", "REFUSED", "CERTIFICATE ENDS", "ENVOY"];
+            (titles, dataplane_row, client.get(&["meshes", mesh, "dataplanes+insights"]).await?)
+        }
+        Inspect::Dataplane { name, view } => {
+            let view = match view {
+                View::Config => "config",
+                View::Policies => "policies",
+                View::Clusters => "clusters",
+                View::Insight => "insight",
+            };
+            let value = client.get(&["meshes", mesh, "dataplanes", name, view]).await?;
+            let text = output::structured(common.output, &value)?;
+            // A tree is no table: people read it as YAML.
+            let text = text.map_or_else(|| output::yaml(&value), Ok)?;
+            return output::print(&text);
+        }
+    };
+    if let Some(text) = output::structured(common.output, &value)? {
+        return output::print(&text);
+    }
+    let rows: Vec<_> = value["items"].as_array().into_iter().flatten().map(row).collect();
+    output::print(&table::render(titles, &rows))
+}
+
+async fn meshes(client: &Client) -> anyhow::Result<Value> {
+    let mut items = Vec::new();
+    for mesh in client.list(&["meshes"]).await? {
+        let name = mesh["metadata"]["name"].as_str().unwrap_or_default();
+        let services = client.get(&["meshes", name, "services"]).await?;
+        let services = services["items"].as_array().cloned().unwrap_or_default();
+        let instances: u64 = services.iter().filter_map(|service| service["instances"].as_u64()).sum();
+        let mtls = &mesh["spec"]["mtls"]["enabledBackend"];
+        items.push(json!({"name": name, "mtls": mtls, "services": services.len(), "instances": instances}));
+    }
+    Ok(json!({"items": items}))
+}
+
+fn mesh_row(mesh: &Value) -> Vec<String> {
+    ["name", "mtls", "services", "instances"].map(|field| text(&mesh[field])).to_vec()
+}
+
+fn zone_row(zone: &Value) -> Vec<String> {
+    let heard = since(&zone["heardAt"]);
+    vec![text(&zone["name"]), text(&zone["connected"]), text(&zone["settled"]), heard, text(&zone["version"])]
+}
+
+fn service_row(service: &Value) -> Vec<String> {
+    let zones = service["zones"].as_object().cloned().unwrap_or_default();
+    let zones: Vec<String> = zones.iter().map(|(zone, count)| format!("{zone}={count}")).collect();
+    vec![text(&service["service"]), text(&service["instances"]), zones.join(" ")]
+}
+
+fn dataplane_row(item: &Value) -> Vec<String> {
+    let (dataplane, insight) = (&item["dataplane"], &item["insight"]);
+    let inbound = &dataplane["spec"]["networking"]["inbound"][0];
+    let changed =
+        if insight["connected"] == true { &insight["connectedAt"] } else { &insight["disconnectedAt"] };
+    vec![
+        text(&dataplane["metadata"]["name"]),
+        text(&inbound["tags"]["ursamesh.io/service"]),
+        text(&insight["connected"]),
+        since(changed),
+        insight["rejections"].as_array().map_or(0, Vec::len).to_string(),
+        text(&insight["certificateExpires"]),
+        text(&insight["envoyVersion"]),
+    ]
+}
+
+fn since(time: &Value) -> String {
+    table::age(time.as_str().and_then(|text| text.parse().ok()), Timestamp::now())
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
