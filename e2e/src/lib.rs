@@ -8,6 +8,7 @@ mod apps;
 mod net;
 mod peer;
 mod process;
+mod resources;
 mod wait;
 mod world;
 
@@ -16,5 +17,6 @@ pub use apps::{Banner, Conversation, Echo, answer, call, refused, refused_plaint
 pub use net::Addresses;
 pub use peer::Peer;
 pub use process::{Process, binary, envoy};
+pub use resources::{ANYBODY, MTLS, permission};
 pub use wait::eventually;
 pub use world::{Agent, ControlPlane, Workload, World};

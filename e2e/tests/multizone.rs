@@ -6,38 +6,13 @@ use std::time::Duration;
 
 use ursa_crds::{Kind, ObjectKey};
 use ursa_e2e::{
-    Agent, Banner, ControlPlane, Peer, Workload, World, answer, eventually, refused, refused_plaintext,
+    ANYBODY, Agent, Banner, ControlPlane, MTLS, Peer, Workload, World, answer, eventually, permission,
+    refused, refused_plaintext,
 };
 
 /// Generous: the figures are printed, not judged.
 const SOON: Duration = Duration::from_secs(10);
 const ZONES: [&str; 3] = ["aws", "east", "west"];
-
-const MTLS: &str = "
-apiVersion: ursamesh.io/v1alpha1
-kind: Mesh
-metadata: {name: default}
-spec:
-  mtls:
-    enabledBackend: ca-1
-    backends: [{name: ca-1, type: Builtin}]
-";
-
-fn permission(name: &str, action: &str, source: &str) -> String {
-    format!(
-        "
-apiVersion: ursamesh.io/v1alpha1
-kind: TrafficPermission
-metadata: {{name: {name}}}
-spec:
-  action: {action}
-  sources: [{{match: {{{source}}}}}]
-  destinations: [{{match: {{ursamesh.io/service: '*'}}}}]
-"
-    )
-}
-
-const ANYBODY: &str = "ursamesh.io/service: '*'";
 
 fn route(split: &str) -> String {
     format!(

@@ -6,35 +6,16 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use ursa_crds::{Kind, ObjectKey};
 use ursa_e2e::{
-    Agent, Banner, ControlPlane, Conversation, Echo, Workload, World, answer, eventually, refused,
+    Agent, Banner, ControlPlane, Conversation, Echo, MTLS, Workload, World, answer, eventually, refused,
     refused_plaintext,
 };
 
 /// Generous: the figures are printed, not judged.
 const SOON: Duration = Duration::from_secs(10);
 
-const MTLS: &str = "
-apiVersion: ursamesh.io/v1alpha1
-kind: Mesh
-metadata: {name: default}
-spec:
-  mtls:
-    enabledBackend: ca-1
-    backends: [{name: ca-1, type: Builtin}]
-";
-
-fn permission(name: &str, action: &str, source: &str) -> String {
-    format!(
-        "
-apiVersion: ursamesh.io/v1alpha1
-kind: TrafficPermission
-metadata: {{name: {name}}}
-spec:
-  action: {action}
-  sources: [{{match: {{ursamesh.io/service: '{source}'}}}}]
-  destinations: [{{match: {{ursamesh.io/service: '*'}}}}]
-"
-    )
+/// A permission for a service's workloads.
+fn permission(name: &str, action: &str, service: &str) -> String {
+    ursa_e2e::permission(name, action, &format!("ursamesh.io/service: '{service}'"))
 }
 
 /// A server workload `server` and a client workload `client` that calls it.
