@@ -7,7 +7,11 @@ use anyhow::{Context as _, ensure};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
+use crate::resources::{MESH, Role};
+
 const LIMIT: Duration = Duration::from_secs(10);
+/// How long the demo's tokens are valid.
+const VALID: &str = "24h";
 
 /// A client for addresses of this machine, which no proxy server of the environment could reach.
 pub fn client() -> anyhow::Result<Client> {
@@ -30,12 +34,27 @@ impl Api {
         Ok(Self { base: base.to_owned(), token: token.trim().to_owned(), client: client()? })
     }
 
-    /// Makes a token for a dataplane.
-    pub async fn dataplane_token(&self, mesh: &str, name: &str, service: &str) -> anyhow::Result<String> {
-        let body = json!({"mesh": mesh, "name": name, "services": [service], "validFor": "24h"});
-        let answer = self.send(Method::POST, "/tokens/dataplane", Some(&body)).await?;
+    /// Makes a token for an agent; the resource's name is what the agent registers.
+    pub async fn agent_token(&self, role: Role, resource: &str) -> anyhow::Result<String> {
+        match role {
+            Role::Dataplane(service) => {
+                let body = json!({"mesh": MESH, "name": resource, "services": [service], "validFor": VALID});
+                self.token("dataplane", &body).await
+            }
+            Role::Ingress => self.token("ingress", &json!({"name": resource, "validFor": VALID})).await,
+        }
+    }
+
+    /// Makes a token for a zone's control plane.
+    pub async fn zone_token(&self, zone: &str) -> anyhow::Result<String> {
+        self.token("zone", &json!({"zone": zone, "validFor": VALID})).await
+    }
+
+    async fn token(&self, kind: &str, body: &Value) -> anyhow::Result<String> {
+        let path = format!("/tokens/{kind}");
+        let answer = self.send(Method::POST, &path, Some(body)).await?;
         let token = answer.get("token").and_then(Value::as_str);
-        token.map(str::to_owned).context("POST /tokens/dataplane answered without a token")
+        token.map(str::to_owned).with_context(|| format!("POST {path} answered without a token"))
     }
 
     /// Sends a request; what it answers, null where the answer has no body. Any status but 2xx is an error.

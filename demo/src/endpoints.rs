@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::topology::{Topology, Zone, port};
+use crate::topology::{Topology, Zone};
 
 /// The file's name in the state folder.
 pub const FILE: &str = "endpoints.json";
@@ -43,18 +43,14 @@ pub struct ZoneEndpoints {
 }
 
 impl Endpoints {
-    /// Of a topology whose top control plane keeps its admin token in this file.
+    /// Of a topology whose global control plane keeps its admin token in this file.
     pub fn of(topology: &Topology, admin_token_file: PathBuf) -> Self {
         let zone = |zone: &Zone| ZoneEndpoints {
-            api: zone.api(),
+            api: zone.control_plane().api(),
             demo_app: format!("http://{}", zone.app()),
-            redis_inbound: zone.redis_inbound().to_string(),
+            redis_inbound: zone.redis().inbound().to_string(),
         };
-        let api = match (topology.global, topology.zones.first()) {
-            (Some(host), _) => format!("http://{host}:{}", port::API_HTTP),
-            (None, Some(zone)) => zone.api(),
-            (None, None) => String::new(),
-        };
+        let api = topology.global.api();
         Self {
             global: Global { api, admin_token_file },
             zones: topology.zones.iter().map(|z| (z.name.clone(), zone(z))).collect(),
@@ -69,14 +65,17 @@ mod tests {
 
     #[test]
     fn the_file_has_the_form_that_scripts_expect() {
-        let endpoints = Endpoints::of(&Topology::standalone(0), "/state/admin-token".into());
+        let endpoints = Endpoints::of(&Topology::talk(0), "/state/admin-token".into());
+        let zone = |number: u8| {
+            json!({
+                "api": format!("http://127.{number}.0.1:5681"),
+                "demoApp": format!("http://127.{number}.0.3:5000"),
+                "redisInbound": format!("127.{number}.0.4:6379"),
+            })
+        };
         let expected = json!({
-            "global": {"api": "http://127.1.0.1:5681", "adminTokenFile": "/state/admin-token"},
-            "zones": {"aws": {
-                "api": "http://127.1.0.1:5681",
-                "demoApp": "http://127.1.0.3:5000",
-                "redisInbound": "127.1.0.4:6379",
-            }},
+            "global": {"api": "http://127.0.1.1:5681", "adminTokenFile": "/state/admin-token"},
+            "zones": {"aws": zone(1), "east": zone(2), "west": zone(3)},
         });
         assert_eq!(serde_json::to_value(&endpoints).unwrap(), expected);
     }

@@ -4,25 +4,46 @@ use std::fmt::Write as _;
 
 use crate::Demo;
 
+/// The talk, one file each; a person applies the same files as the scenario does.
+const COMMANDS: &[(&str, &str)] = &[
+    ("apply -f demo/resources/mesh-mtls.yaml", "mutual TLS: from now on everything is refused"),
+    ("apply -f demo/resources/allow-all.yaml", "traffic resumes, and reaches all three zones"),
+    ("apply -f demo/resources/route-east.yaml", "every request lands in zone east"),
+    ("apply -f demo/resources/route-half.yaml", "half in aws, half in east"),
+    ("apply -f demo/resources/only-east.yaml", "only zone east may call"),
+    ("apply -f demo/resources/allow-all.yaml", "everybody again"),
+    ("delete trafficroute redis", "spread over all zones again"),
+    ("inspect zones", ""),
+    ("inspect services", ""),
+    ("get dataplanes", ""),
+];
+
 /// Addresses to open and commands to try.
 pub fn text(demo: &Demo) -> String {
     let endpoints = demo.endpoints();
-    let mut text = String::from("\nOpen in a browser:\n");
+    let mut text = String::from("\nOpen in a browser, and let each count (there is a switch for traffic):\n");
     for (name, zone) in &endpoints.zones {
-        let _ = writeln!(text, "  {:<32} counter of zone {name}", zone.demo_app);
+        let _ = writeln!(text, "  {:<24} the counter of zone {name}", zone.demo_app);
     }
-    let api = &endpoints.global.api;
-    let token = endpoints.global.admin_token_file.display();
-    let _ = write!(text, "\nTry:\n");
+    let _ = write!(text, "\nOr call it:\n");
     for zone in endpoints.zones.values() {
         let _ = writeln!(text, "  curl -X POST {}/increment", zone.demo_app);
     }
-    let _ = write!(
+    let _ = writeln!(
         text,
-        "  curl -H \"Authorization: Bearer $(cat '{token}')\" {api}/meshes/default\n  \
-         curl -H \"Authorization: Bearer $(cat '{token}')\" {api}/meshes/default/dataplanes\n\n\
-         Logs: {}\nCtrl-C ends everything.",
-        demo.logs().display(),
+        "\nThen, from another terminal in the project's folder, the talk:\n  export URSA_API={}\n  export \
+         URSA_TOKEN_FILE='{}'\n  alias ursactl='{}'",
+        endpoints.global.api,
+        endpoints.global.admin_token_file.display(),
+        demo.programs().ursactl.display(),
     );
+    for (command, what) in COMMANDS {
+        let command = format!("ursactl {command}");
+        let _ = match *what {
+            "" => writeln!(text, "  {command}"),
+            what => writeln!(text, "  {command:<50} # {what}"),
+        };
+    }
+    let _ = write!(text, "\nLogs: {}\nCtrl-C ends everything.", demo.logs().display());
     text
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
-use reqwest::Client;
+use reqwest::{Client, Method};
 
 use crate::api::{self, Api};
 use crate::app;
@@ -20,8 +20,8 @@ use crate::folders::Folders;
 use crate::process::{Plan, Process, Tell};
 use crate::programs::Programs;
 use crate::resources::{self, MESH, Workload};
-use crate::topology::{Topology, Zone, port};
-use plans::Plans;
+use crate::topology::{ControlPlane, Redis, Topology, Zone, port};
+use plans::{Mode, Plans};
 pub use wait::until;
 
 /// For a control plane to be ready, and for a demo-app to answer through the mesh.
@@ -68,7 +68,7 @@ impl Demo {
             "--base {}: must be 0, 10, 20, … 240",
             options.base
         );
-        let topology = Topology::standalone(options.base);
+        let topology = Topology::talk(options.base);
         let programs = Programs::find(options.envoy.as_deref())?;
         for (address, what) in topology.listeners() {
             free(address)
@@ -82,16 +82,20 @@ impl Demo {
     /// Starts everything; returns when each demo-app answers through the mesh and `endpoints.json` is written.
     pub async fn bring_up(&mut self) -> anyhow::Result<()> {
         let from = Instant::now();
-        ensure!(self.topology.global.is_none(), "a global control plane is not part of the demo yet");
-        for zone in self.topology.zones.clone() {
-            self.control_plane(&zone).await?;
-            self.applications(&zone).await?;
-            for workload in [resources::redis(&zone), resources::demo_app(&zone)] {
-                self.agent(&zone, &workload).await?;
+        let zones = self.topology.zones.clone();
+        self.applications(&zones)?;
+        self.control_planes(&zones).await?;
+        for zone in &zones {
+            self.applications_answer(zone).await?;
+            for workload in
+                [resources::redis(&zone.redis()), resources::demo_app(zone), resources::ingress(zone)]
+            {
+                self.agent(zone, &workload).await?;
             }
+            self.tell(&format!("zone {}: redis, demo-app and the proxies start", zone.name));
         }
-        for zone in &self.topology.zones {
-            self.answers(zone).await?;
+        for zone in &zones {
+            self.reaches_redis(zone).await?;
         }
         let content =
             serde_json::to_string_pretty(&self.endpoints()).context("cannot encode the endpoints")?;
@@ -112,10 +116,29 @@ impl Demo {
         &self.topology
     }
 
+    /// Starts the zone's second Redis with its proxy; returns when its proxy serves.
+    pub async fn second_redis(&mut self, zone: &Zone) -> anyhow::Result<Redis> {
+        let redis = zone.second_redis();
+        let plan = self.plans().redis(&redis)?;
+        let process = self.start(plan)?;
+        self.others.push(process);
+        self.redis_answers(&redis).await?;
+        let workload = resources::redis(&redis);
+        self.agent(zone, &workload).await?;
+        let process = self.process(&plans::agent_name(&workload))?;
+        let insight = format!("/meshes/{MESH}/dataplanes/{}/insight", workload.name);
+        until(START, "its proxy has no configuration", process, async || {
+            let insight = self.api(&zone.control_plane())?.send(Method::GET, &insight, None).await?;
+            ensure!(insight["acknowledged"].as_u64() > Some(0), "{insight}");
+            Ok(())
+        })
+        .await?;
+        Ok(redis)
+    }
+
     /// Where it can be reached.
     pub fn endpoints(&self) -> Endpoints {
-        let top = self.topology.zones.first().map_or("global", |zone| &zone.name);
-        Endpoints::of(&self.topology, self.plans().admin_token(top))
+        Endpoints::of(&self.topology, self.plans().admin_token(&self.topology.global))
     }
 
     /// The folder of the processes' logs.
@@ -123,9 +146,24 @@ impl Demo {
         self.folders.logs()
     }
 
-    /// The API of a zone's control plane.
-    pub fn zone_api(&self, zone: &Zone) -> anyhow::Result<Api> {
-        Api::open(&zone.api(), &self.plans().admin_token(&zone.name))
+    /// The programs that it uses.
+    pub fn programs(&self) -> &Programs {
+        &self.programs
+    }
+
+    /// The file in which a zone's control plane keeps what it knows, its keys too.
+    pub fn store(&self, zone: &Zone) -> PathBuf {
+        self.plans().store(&zone.control_plane())
+    }
+
+    /// Writes a private file into the state folder.
+    pub fn write(&self, name: &str, content: &str) -> anyhow::Result<PathBuf> {
+        self.folders.write(name, content, 0o600)
+    }
+
+    /// The API of a control plane.
+    pub fn api(&self, plane: &ControlPlane) -> anyhow::Result<Api> {
+        Api::open(&plane.api(), &self.plans().admin_token(plane))
     }
 
     /// A client for the demo's addresses.
@@ -133,7 +171,8 @@ impl Demo {
         &self.client
     }
 
-    /// A process by its name: `cp-ZONE`, `redis-ZONE`, `demo-app-ZONE`, `dp-redis-ZONE`, `dp-demo-app-ZONE`.
+    /// A process by its name: `cp-global`, `cp-ZONE`, `redis-ZONE`, `demo-app-ZONE`, `dp-redis-ZONE`, `dp-demo-app-ZONE`,
+    /// `dp-ingress-ZONE`.
     pub fn process(&self, name: &str) -> anyhow::Result<&Process> {
         let mut all = self.agents.iter().chain(&self.others);
         all.find(|process| process.name() == name).with_context(|| format!("the demo has no process {name}"))
@@ -151,54 +190,83 @@ impl Demo {
         Process::start(plan, &self.programs.ursa_demo, self.tell.clone())
     }
 
-    async fn control_plane(&mut self, zone: &Zone) -> anyhow::Result<()> {
-        let plan = self.plans().control_plane(zone)?;
-        let process = self.start(plan)?;
-        self.others.push(process);
-        let process = self.process(&plans::control_plane_name(zone))?;
-        let ready = format!("http://{}:{}/readyz", zone.control_plane(), port::DIAGNOSTICS);
-        until(START, "the control plane is not ready", process, async || {
-            let status = self.client.get(&ready).send().await?.status();
-            ensure!(status.is_success(), "{ready} answers {status}");
-            Ok(())
-        })
-        .await?;
-        self.tell(&format!("zone {}: control plane is up at {}", zone.name, zone.api()));
+    /// Global first: it makes the zones' tokens. Then the zones, side by side; each gets the mesh by sync.
+    async fn control_planes(&mut self, zones: &[Zone]) -> anyhow::Result<()> {
+        let global = &self.topology.global.clone();
+        self.control_plane(global, &Mode::Global)?;
+        self.ready(global).await?;
+        for zone in zones {
+            let token = self.api(global)?.zone_token(&zone.name).await?;
+            self.control_plane(&zone.control_plane(), &Mode::Zone { global, token: &token })?;
+        }
+        for zone in zones {
+            self.ready(&zone.control_plane()).await?;
+        }
         Ok(())
     }
 
-    async fn applications(&mut self, zone: &Zone) -> anyhow::Result<()> {
-        for plan in [self.plans().redis(zone)?, self.plans().demo_app(zone)] {
-            let process = self.start(plan)?;
-            self.others.push(process);
-        }
-        let process = self.process(&plans::redis_name(zone))?;
-        until(LISTEN, "redis does not answer", process, async || {
-            app::call(zone.redis(), &[&["SET", "zone", &zone.name]], Duration::from_secs(1)).await?;
+    fn control_plane(&mut self, plane: &ControlPlane, mode: &Mode<'_>) -> anyhow::Result<()> {
+        let plan = self.plans().control_plane(plane, mode)?;
+        let process = self.start(plan)?;
+        self.others.push(process);
+        Ok(())
+    }
+
+    async fn ready(&self, plane: &ControlPlane) -> anyhow::Result<()> {
+        let process = self.process(&plans::control_plane_name(plane))?;
+        let ready = format!("http://{}/readyz", plane.at(port::DIAGNOSTICS));
+        until(START, "the control plane is not ready", process, async || {
+            let status = self.client.get(&ready).send().await?.status();
+            ensure!(status.is_success(), "{ready} answers {status}");
+            self.api(plane)?.send(Method::GET, &format!("/meshes/{MESH}"), None).await?;
             Ok(())
         })
         .await?;
+        self.tell(&format!("control plane {} is up at {}", plane.place, plane.api()));
+        Ok(())
+    }
+
+    fn applications(&mut self, zones: &[Zone]) -> anyhow::Result<()> {
+        for zone in zones {
+            for plan in [self.plans().redis(&zone.redis())?, self.plans().demo_app(zone)] {
+                let process = self.start(plan)?;
+                self.others.push(process);
+            }
+        }
+        Ok(())
+    }
+
+    async fn applications_answer(&self, zone: &Zone) -> anyhow::Result<()> {
+        self.redis_answers(&zone.redis()).await?;
         let process = self.process(&plans::demo_app_name(zone))?;
         let health = format!("http://{}/healthz", zone.app());
         until(LISTEN, "demo-app does not answer", process, async || {
             self.client.get(&health).send().await?.error_for_status()?;
             Ok(())
         })
-        .await?;
-        self.tell(&format!("zone {}: redis and demo-app run", zone.name));
-        Ok(())
+        .await
+    }
+
+    /// Waits for Redis, and writes its name into it.
+    async fn redis_answers(&self, redis: &Redis) -> anyhow::Result<()> {
+        let process = self.process(&redis.name)?;
+        until(LISTEN, "redis does not answer", process, async || {
+            app::call(redis.server(), &[&["SET", "zone", &redis.zone]], Duration::from_secs(1)).await?;
+            Ok(())
+        })
+        .await
     }
 
     async fn agent(&mut self, zone: &Zone, workload: &Workload) -> anyhow::Result<()> {
-        let token = self.zone_api(zone)?.dataplane_token(MESH, &workload.name, workload.service).await?;
-        let plan = self.plans().agent(zone, workload, &token)?;
+        let plane = zone.control_plane();
+        let token = self.api(&plane)?.agent_token(workload.role, &workload.name).await?;
+        let plan = self.plans().agent(&plane, workload, &token)?;
         let process = self.start(plan)?;
         self.agents.push(process);
-        self.tell(&format!("zone {}: proxy of {} starts", zone.name, workload.service));
         Ok(())
     }
 
-    async fn answers(&self, zone: &Zone) -> anyhow::Result<()> {
+    async fn reaches_redis(&self, zone: &Zone) -> anyhow::Result<()> {
         let process = self.process(&plans::agent_name(&resources::demo_app(zone)))?;
         let counter = format!("http://{}/counter", zone.app());
         until(START, "demo-app does not reach redis through the mesh", process, async || {

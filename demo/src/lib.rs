@@ -12,10 +12,12 @@ pub mod exec;
 pub mod folders;
 pub mod guide;
 pub mod launch;
+pub mod peer;
 pub mod process;
 pub mod programs;
 pub mod resources;
 pub mod signals;
 pub mod topology;
+pub mod ursactl;
 
 pub use launch::{Demo, Options};

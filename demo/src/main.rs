@@ -84,9 +84,10 @@ async fn up(options: &Options) -> anyhow::Result<ExitCode> {
 async fn play(options: &Options) -> anyhow::Result<ExitCode> {
     let end = signals::end(options.under_make)?;
     tokio::pin!(end);
-    let mut demo = Demo::prepare(options, stdout())?;
+    let tell = stdout();
+    let mut demo = Demo::prepare(options, tell.clone())?;
     let report = tokio::select! {
-        report = check::play(&mut demo) => report,
+        report = check::play(&mut demo, &tell) => report,
         reason = &mut end => Err(anyhow::anyhow!("{reason} before the scenario was over")),
     };
     demo.end().await;

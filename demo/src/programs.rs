@@ -13,6 +13,8 @@ pub struct Programs {
     pub ursa_cp: PathBuf,
     /// The agent beside Envoy.
     pub ursa_dp: PathBuf,
+    /// The command line for users.
+    pub ursactl: PathBuf,
     /// This program: the application, and the parent-death wrapper.
     pub ursa_demo: PathBuf,
     /// Envoy.
@@ -42,6 +44,7 @@ impl Programs {
         Ok(Self {
             ursa_cp: own("ursa-cp")?,
             ursa_dp: own("ursa-dp")?,
+            ursactl: own("ursactl")?,
             ursa_demo: own("ursa-demo")?,
             envoy: envoy.filter(|path| path.is_file()).context(
                 "no Envoy: run `scripts/install-envoy` and set URSA_ENVOY to the path that it prints",

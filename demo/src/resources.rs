@@ -1,21 +1,30 @@
-//! The Dataplane resources of the demo's workloads, as an operator of virtual machines would write them.
+//! The resources that the demo's agents register, as an operator of virtual machines would write them.
 
 use serde_json::{Value, json};
 
-use crate::topology::Zone;
+use crate::topology::{Redis, Zone};
 
 /// The mesh that the demo uses: it exists from the first start.
 pub const MESH: &str = "default";
 
-/// A workload behind a proxy of its own.
+/// What an agent registers.
 #[derive(Clone, Debug)]
 pub struct Workload {
-    /// The dataplane's name, unique in the mesh over all zones.
+    /// The resource's name, unique in the demo.
     pub name: String,
-    /// The service that it serves.
-    pub service: &'static str,
-    /// The Dataplane resource.
-    pub dataplane: Value,
+    /// Who the agent's token is for.
+    pub role: Role,
+    /// The resource.
+    pub resource: Value,
+}
+
+/// Who a token is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A dataplane of the mesh that serves this service.
+    Dataplane(&'static str),
+    /// The zone's ingress, of no mesh.
+    Ingress,
 }
 
 /// A zone's counter application.
@@ -32,32 +41,45 @@ pub fn demo_app(zone: &Zone) -> Workload {
         "port": zone.app_to_redis().port(),
         "tags": {"ursamesh.io/service": "redis"},
     });
-    workload(
-        zone,
-        "demo-app",
-        json!({"address": zone.app_inbound().ip(), "inbound": [inbound], "outbound": [outbound]}),
-    )
+    let networking = json!({
+        "address": zone.app_inbound().ip(),
+        "inbound": [inbound],
+        "outbound": [outbound],
+    });
+    dataplane(format!("demo-app-{}", zone.name), "demo-app", &networking)
 }
 
-/// A zone's Redis.
-pub fn redis(zone: &Zone) -> Workload {
+/// A Redis.
+pub fn redis(redis: &Redis) -> Workload {
     let inbound = json!({
-        "port": zone.redis_inbound().port(),
-        "serviceAddress": zone.redis().ip(),
-        "servicePort": zone.redis().port(),
-        "tags": {"ursamesh.io/service": "redis", "ursamesh.io/protocol": "tcp", "version": "v1"},
+        "port": redis.inbound().port(),
+        "serviceAddress": redis.server().ip(),
+        "servicePort": redis.server().port(),
+        "tags": {"ursamesh.io/service": "redis", "ursamesh.io/protocol": "tcp", "version": redis.version},
         "readinessProbe": {"tcp": {}},
     });
-    workload(zone, "redis", json!({"address": zone.redis_inbound().ip(), "inbound": [inbound]}))
+    dataplane(redis.name.clone(), "redis", &json!({"address": redis.host, "inbound": [inbound]}))
 }
 
-fn workload(zone: &Zone, service: &'static str, networking: Value) -> Workload {
-    let name = format!("{service}-{}", zone.name);
-    let dataplane = json!({
+/// A zone's ingress.
+pub fn ingress(zone: &Zone) -> Workload {
+    let name = format!("ingress-{}", zone.name);
+    let networking = json!({"address": zone.ingress().ip(), "port": zone.ingress().port()});
+    let resource = json!({
+        "apiVersion": "ursamesh.io/v1alpha1",
+        "kind": "ZoneIngress",
+        "metadata": {"name": name},
+        "spec": {"networking": networking},
+    });
+    Workload { name, role: Role::Ingress, resource }
+}
+
+fn dataplane(name: String, service: &'static str, networking: &Value) -> Workload {
+    let resource = json!({
         "apiVersion": "ursamesh.io/v1alpha1",
         "kind": "Dataplane",
         "metadata": {"name": name},
         "spec": {"mesh": MESH, "networking": networking},
     });
-    Workload { name, service, dataplane }
+    Workload { name, role: Role::Dataplane(service), resource }
 }

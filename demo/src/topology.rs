@@ -15,6 +15,10 @@ pub mod port {
     pub const API_HTTP: u16 = 5681;
     /// REST API, HTTPS.
     pub const API_HTTPS: u16 = 5682;
+    /// Zones, gRPC; at global only.
+    pub const SYNC: u16 = 5685;
+    /// The zone's ingress, for other zones.
+    pub const INGRESS: u16 = 10001;
     /// The application, for browsers.
     pub const APP: u16 = 5000;
     /// The application's proxy, for the mesh.
@@ -30,10 +34,19 @@ pub mod port {
 /// A whole demo.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topology {
-    /// The host of the global control plane; without one, the first zone's control plane is standalone.
-    pub global: Option<Ipv4Addr>,
+    /// The global control plane, at which users apply resources.
+    pub global: ControlPlane,
     /// The zones, in the order in which they start.
     pub zones: Vec<Zone>,
+}
+
+/// Where a control plane runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControlPlane {
+    /// `global`, or the zone's name.
+    pub place: String,
+    /// Its host.
+    pub host: Ipv4Addr,
 }
 
 /// A zone: its control plane and workloads.
@@ -45,28 +58,49 @@ pub struct Zone {
     pub octet: u8,
 }
 
+/// A Redis behind a proxy of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redis {
+    /// The name of its dataplane.
+    pub name: String,
+    /// What it holds under the key `zone`, which the application shows: the zone's name, with more for a second one.
+    pub zone: String,
+    /// Its tag `version`.
+    pub version: &'static str,
+    /// Its host.
+    pub host: Ipv4Addr,
+}
+
 impl Topology {
-    /// One control plane, and one zone: `aws`. The zone's addresses are `127.(1 + base).0.N`, so that demos with
-    /// different bases run side by side; a base is a multiple of 10, at most 240.
-    pub fn standalone(base: u8) -> Self {
-        Self { global: None, zones: vec![Zone { name: "aws".into(), octet: base + 1 }] }
+    /// The talk's: a global control plane at `127.(base).1.1`, and the zones aws, east and west, each at
+    /// `127.(base + N).0.x`; a base is a multiple of 10, at most 240, so that demos run side by side.
+    pub fn talk(base: u8) -> Self {
+        let zone = |(name, number): (&str, u8)| Zone { name: name.into(), octet: base + number };
+        let host = Ipv4Addr::new(127, base, 1, 1);
+        Self {
+            global: ControlPlane { place: "global".into(), host },
+            zones: [("aws", 1), ("east", 2), ("west", 3)].map(zone).into(),
+        }
     }
 
     /// Every address at which something of the demo will listen, with what it is.
     pub fn listeners(&self) -> Vec<(SocketAddr, String)> {
-        let mut listeners = Vec::new();
-        if let Some(global) = self.global {
-            listeners.extend(control_plane(global, "global control plane"));
-        }
+        let mut listeners = self.global.listeners("global control plane");
+        listeners.push((self.global.at(port::SYNC), "global control plane".into()));
         for zone in &self.zones {
             let name = &zone.name;
-            listeners.extend(control_plane(zone.control_plane(), &format!("control plane of zone {name}")));
+            listeners.extend(zone.control_plane().listeners(&format!("control plane of zone {name}")));
+            listeners.push((zone.control_plane().at(port::AGENTS), format!("control plane of zone {name}")));
+            let (first, second) = (zone.redis(), zone.second_redis());
             for (address, what) in [
+                (zone.ingress(), "ingress"),
                 (zone.app(), "demo-app"),
                 (zone.app_inbound(), "inbound of demo-app"),
                 (zone.app_to_redis(), "outbound of demo-app"),
-                (zone.redis(), "redis"),
-                (zone.redis_inbound(), "inbound of redis"),
+                (first.server(), "redis"),
+                (first.inbound(), "inbound of redis"),
+                (second.server(), "second redis"),
+                (second.inbound(), "inbound of the second redis"),
             ] {
                 listeners.push((address, format!("{what} in zone {name}")));
             }
@@ -75,10 +109,34 @@ impl Topology {
     }
 }
 
-fn control_plane(host: Ipv4Addr, what: &str) -> Vec<(SocketAddr, String)> {
-    [port::AGENTS, port::DIAGNOSTICS, port::API_HTTP, port::API_HTTPS]
-        .map(|port| (at(host, port), what.to_owned()))
-        .into()
+impl ControlPlane {
+    /// Its address at this port.
+    pub fn at(&self, port: u16) -> SocketAddr {
+        at(self.host, port)
+    }
+
+    /// Its REST API.
+    pub fn api(&self) -> String {
+        format!("http://{}", self.at(port::API_HTTP))
+    }
+
+    fn listeners(&self, what: &str) -> Vec<(SocketAddr, String)> {
+        [port::DIAGNOSTICS, port::API_HTTP, port::API_HTTPS]
+            .map(|port| (self.at(port), what.to_owned()))
+            .into()
+    }
+}
+
+impl Redis {
+    /// Redis itself.
+    pub fn server(&self) -> SocketAddr {
+        at(self.host, port::REDIS)
+    }
+
+    /// Where its proxy takes traffic of the mesh.
+    pub fn inbound(&self) -> SocketAddr {
+        at(self.host, port::REDIS_INBOUND)
+    }
 }
 
 fn at(host: Ipv4Addr, port: u16) -> SocketAddr {
@@ -90,19 +148,14 @@ impl Zone {
         Ipv4Addr::new(127, self.octet, 0, number)
     }
 
-    /// The host of the zone's control plane.
-    pub fn control_plane(&self) -> Ipv4Addr {
-        self.host(1)
+    /// The zone's control plane.
+    pub fn control_plane(&self) -> ControlPlane {
+        ControlPlane { place: self.name.clone(), host: self.host(1) }
     }
 
-    /// The host of the zone's ingress.
-    pub fn ingress(&self) -> Ipv4Addr {
-        self.host(2)
-    }
-
-    /// The REST API of the zone's control plane.
-    pub fn api(&self) -> String {
-        format!("http://{}", at(self.control_plane(), port::API_HTTP))
+    /// Where the zone's ingress takes traffic of other zones.
+    pub fn ingress(&self) -> SocketAddr {
+        at(self.host(2), port::INGRESS)
     }
 
     /// The application itself.
@@ -120,14 +173,16 @@ impl Zone {
         at(self.host(3), port::APP_TO_REDIS)
     }
 
-    /// Redis itself.
-    pub fn redis(&self) -> SocketAddr {
-        at(self.host(4), port::REDIS)
+    /// The zone's Redis.
+    pub fn redis(&self) -> Redis {
+        let zone = self.name.clone();
+        Redis { name: format!("redis-{zone}"), zone, version: "v1", host: self.host(4) }
     }
 
-    /// Where Redis' proxy takes traffic of the mesh.
-    pub fn redis_inbound(&self) -> SocketAddr {
-        at(self.host(4), port::REDIS_INBOUND)
+    /// The zone's Redis of the next version, which starts only when somebody wants it.
+    pub fn second_redis(&self) -> Redis {
+        let zone = format!("{}-v2", self.name);
+        Redis { name: format!("redis-{zone}"), zone, version: "v2", host: self.host(5) }
     }
 }
 
@@ -138,7 +193,7 @@ mod tests {
 
     #[test]
     fn no_two_listeners_share_an_address_not_even_of_two_demos() {
-        let listeners = [Topology::standalone(0), Topology::standalone(10)].map(|t| t.listeners()).concat();
+        let listeners = [0, 10, 240].map(|base| Topology::talk(base).listeners()).concat();
         let addresses: BTreeSet<SocketAddr> = listeners.iter().map(|(address, _)| *address).collect();
         assert_eq!(addresses.len(), listeners.len(), "{listeners:?}");
         assert!(addresses.iter().all(|address| address.ip().is_loopback()));

@@ -90,7 +90,7 @@ impl Launcher {
 
     /// No process, and nobody at any address of the demo: that covers those that don't name the folder.
     fn is_gone(&self) -> bool {
-        let listeners = Topology::standalone(self.base).listeners();
+        let listeners = Topology::talk(self.base).listeners();
         self.processes().is_empty() && listeners.iter().all(|(address, _)| TcpListener::bind(address).is_ok())
     }
 
@@ -130,7 +130,7 @@ fn it_leaves_nothing_behind_however_it_ends() {
         let mut launcher = Launcher::up("launcher-ends", 210);
         let (count, run) = (launcher.processes().len(), launcher.run_folder());
         assert!(run.exists(), "{}", run.display());
-        assert!(count >= 5, "control plane, two agents, two Envoys: {:?}", launcher.processes());
+        assert!(count >= 19, "4 control planes, 9 agents, 9 Envoys: {:?}", launcher.processes());
         assert!(launcher.increments());
         launcher.signal(signal);
         launcher.must_go(signal.as_str());
@@ -174,7 +174,7 @@ fn a_second_demo_says_what_is_in_its_way_and_disturbs_nothing() {
         String::from_utf8(output.stderr).unwrap()
     };
     let said = run("230", &launcher.state.with_extension("other"));
-    assert!(said.contains("127.231.0.1:5678, for the control plane of zone aws, is taken"), "{said}");
+    assert!(said.contains("127.230.1.1:5680, for the global control plane, is taken"), "{said}");
     let said = run("240", &launcher.state);
     assert!(said.contains("another demo runs in"), "{said}");
     assert!(launcher.increments());

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use ursa_demo::process::Tell;
 use ursa_demo::{Demo, Options, check};
 
 /// On a thread of its own that lives as long as the demo's processes.
@@ -15,8 +16,9 @@ async fn every_step_of_the_scenario_holds() {
         base: 200,
         under_make: false,
     };
-    let mut demo = Demo::prepare(&options, Arc::new(|line: &str| println!("{line}"))).unwrap();
-    let report = check::play(&mut demo).await;
+    let tell: Tell = Arc::new(|line: &str| println!("{line}"));
+    let mut demo = Demo::prepare(&options, tell.clone()).unwrap();
+    let report = check::play(&mut demo, &tell).await;
     demo.end().await;
     let report = report.unwrap();
     println!("{}", report.table());

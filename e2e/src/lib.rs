@@ -6,7 +6,6 @@
 mod api;
 mod apps;
 mod net;
-mod peer;
 mod process;
 mod resources;
 mod wait;
@@ -15,8 +14,8 @@ mod world;
 pub use api::Api;
 pub use apps::{Banner, Conversation, Echo, answer, call, refused, refused_plaintext};
 pub use net::Addresses;
-pub use peer::Peer;
 pub use process::{Process, binary, envoy};
 pub use resources::{ANYBODY, MTLS, permission};
+pub use ursa_demo::peer::Peer;
 pub use wait::eventually;
 pub use world::{Agent, ControlPlane, Workload, World};

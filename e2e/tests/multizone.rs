@@ -209,11 +209,16 @@ async fn a_certificate_counts_only_for_the_zone_whose_key_signed_it() -> anyhow:
     let foreign = Peer::forge(&stranger.to_private_pem(), &id("east"))?;
     for zone in &mesh.zones {
         // The same client with a rightful certificate is heard: it is the certificate that decides.
-        assert_eq!(rightful.hears(zone.inbound).await?, format!("{}\n", zone.name), "{}", zone.name);
+        assert_eq!(rightful.hears(zone.inbound, b"").await?, format!("{}\n", zone.name), "{}", zone.name);
         for (name, peer) in
             [("another zone", &other_zone), ("another mesh", &other_mesh), ("a foreign CA", &foreign)]
         {
-            assert_eq!(peer.hears(zone.inbound).await?, "", "{} lets in an identity of {name}", zone.name);
+            assert_eq!(
+                peer.hears(zone.inbound, b"").await?,
+                "",
+                "{} lets in an identity of {name}",
+                zone.name
+            );
         }
     }
     Ok(())

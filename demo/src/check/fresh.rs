@@ -2,27 +2,15 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
-use serde::Deserialize;
+use anyhow::{Context as _, bail, ensure};
 
 use super::Seen;
+use super::answer::{Answer, Caller};
 use crate::Demo;
 use crate::app::{self, Reply};
 use crate::topology::Zone;
 
 const TIMES: i64 = 20;
-
-#[derive(Debug, Deserialize)]
-struct Answer {
-    counter: i64,
-    zone: String,
-    app: App,
-}
-
-#[derive(Debug, Deserialize)]
-struct App {
-    zone: String,
-}
 
 pub(super) async fn play(demo: &Demo) -> anyhow::Result<Seen> {
     let mut seen = Vec::new();
@@ -36,21 +24,18 @@ pub(super) async fn play(demo: &Demo) -> anyhow::Result<Seen> {
 /// Increments through the mesh; what the zone's Redis itself says afterwards.
 async fn count(demo: &Demo, zone: &Zone) -> anyhow::Result<i64> {
     let before = stored(zone).await?;
+    let caller = Caller::of(demo, zone);
     for number in 1..=TIMES {
-        let url = format!("http://{}/increment", zone.app());
-        let response = demo.client().post(&url).send().await?;
-        let status = response.status();
-        let text = response.text().await?;
-        ensure!(status.is_success(), "increment {number}: {status}: {text}");
-        let answer: Answer =
-            serde_json::from_str(&text).with_context(|| format!("increment {number}: {text}"))?;
+        let counted = match caller.increment().await? {
+            Answer::Counted(counted) => counted,
+            Answer::Failed(error) => bail!("increment {number}: {error}"),
+        };
         ensure!(
-            answer.counter == before + number,
+            counted.counter == before + number,
             "increment {number} from {before} gave {}",
-            answer.counter
+            counted.counter
         );
-        ensure!(answer.zone == zone.name, "the redis of zone {} answered", answer.zone);
-        ensure!(answer.app.zone == zone.name, "the demo-app of zone {} answered", answer.app.zone);
+        ensure!(counted.zone == zone.name, "the redis of zone {} answered", counted.zone);
     }
     let after = stored(zone).await?;
     ensure!(after == before + TIMES, "its redis holds {after} after {TIMES} increments from {before}");
@@ -59,7 +44,7 @@ async fn count(demo: &Demo, zone: &Zone) -> anyhow::Result<i64> {
 
 /// The counter as the zone's Redis holds it, asked past the mesh.
 async fn stored(zone: &Zone) -> anyhow::Result<i64> {
-    let replies = app::call(zone.redis(), &[&["GET", "counter"]], Duration::from_secs(2)).await?;
+    let replies = app::call(zone.redis().server(), &[&["GET", "counter"]], Duration::from_secs(2)).await?;
     match replies.as_slice() {
         [Reply::Nil] => Ok(0),
         [Reply::Text(number)] => number.parse().with_context(|| format!("redis holds {number:?}")),

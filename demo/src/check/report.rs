@@ -25,26 +25,26 @@ pub struct Row {
 /// All rows, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// A row a step.
-    pub rows: Vec<Row>,
+    /// A row a step, by the step's number.
+    pub rows: BTreeMap<u8, Row>,
 }
 
 impl Report {
     /// Adds a step's row.
-    pub fn add(&mut self, step: &str, outcome: Option<anyhow::Result<Seen>>) {
+    pub fn add(&mut self, number: u8, step: &str, outcome: Option<anyhow::Result<Seen>>) {
         let outcome = outcome.map(|outcome| outcome.map_err(|error| format!("{error:#}")));
-        self.rows.push(Row { step: step.to_owned(), outcome });
+        self.rows.insert(number, Row { step: step.to_owned(), outcome });
     }
 
     /// Whether every step was played and holds.
     pub fn holds(&self) -> bool {
-        self.rows.iter().all(|row| matches!(row.outcome, Some(Ok(_))))
+        self.rows.values().all(|row| matches!(row.outcome, Some(Ok(_))))
     }
 
     /// As people read it.
     pub fn table(&self) -> String {
         let mut text = String::new();
-        for (number, row) in (1..).zip(&self.rows) {
+        for (number, row) in &self.rows {
             let (mark, what, effect) = match &row.outcome {
                 Some(Ok(seen)) => ("ok  ", seen.what.as_str(), times(&seen.effect)),
                 Some(Err(reason)) => ("FAIL", reason.as_str(), String::new()),
@@ -55,7 +55,7 @@ impl Report {
                 let _ = writeln!(text, "        {line}");
             }
         }
-        let held = self.rows.iter().filter(|row| matches!(row.outcome, Some(Ok(_)))).count();
+        let held = self.rows.values().filter(|row| matches!(row.outcome, Some(Ok(_)))).count();
         let _ = write!(text, "{held} of {} steps hold", self.rows.len());
         text
     }
@@ -81,14 +81,14 @@ mod tests {
     #[test]
     fn a_report_holds_only_if_every_step_was_played_and_holds() {
         let mut report = Report::default();
-        report.add("first", Some(Ok(seen())));
+        report.add(1, "first", Some(Ok(seen())));
         assert!(report.holds());
-        report.add("second", Some(Err(anyhow::anyhow!("got 3").context("five wanted"))));
+        report.add(3, "second", Some(Err(anyhow::anyhow!("got 3").context("five wanted"))));
         assert!(!report.holds());
-        report.add("third", None);
+        report.add(2, "third", None);
         assert!(!report.holds());
-        let expected = " 1 ok   first\n        5 of 5\n        in force after: aws 12 ms\n 2 FAIL second\n        five wanted: got 3\n \
-                        3 -    third\n        not played\n1 of 3 steps hold";
+        let expected = " 1 ok   first\n        5 of 5\n        in force after: aws 12 ms\n 2 -    third\n        not played\n \
+                        3 FAIL second\n        five wanted: got 3\n1 of 3 steps hold";
         assert_eq!(report.table(), expected);
     }
 }

@@ -11,19 +11,15 @@ use crate::folders::Folders;
 use crate::process::{OnExit, Plan};
 use crate::programs::Programs;
 use crate::resources::Workload;
-use crate::topology::{Zone, port};
+use crate::topology::{ControlPlane, Redis, Zone, port};
 
 pub(super) struct Plans<'a> {
     pub(super) folders: &'a Folders,
     pub(super) programs: &'a Programs,
 }
 
-pub(super) fn control_plane_name(zone: &Zone) -> String {
-    format!("cp-{}", zone.name)
-}
-
-pub(super) fn redis_name(zone: &Zone) -> String {
-    format!("redis-{}", zone.name)
+pub(super) fn control_plane_name(plane: &ControlPlane) -> String {
+    format!("cp-{}", plane.place)
 }
 
 pub(super) fn demo_app_name(zone: &Zone) -> String {
@@ -34,25 +30,46 @@ pub(super) fn agent_name(workload: &Workload) -> String {
     format!("dp-{}", workload.name)
 }
 
+/// What a control plane is in the demo.
+pub(super) enum Mode<'a> {
+    Global,
+    /// A zone of this global, with the token that global has made for it.
+    Zone {
+        global: &'a ControlPlane,
+        token: &'a str,
+    },
+}
+
 macro_rules! args {
     ($($arg:expr),* $(,)?) => { vec![$(OsString::from($arg)),*] };
 }
 
 impl Plans<'_> {
-    /// Where the control plane of a zone, or the global one, writes its admin token.
-    pub(super) fn admin_token(&self, place: &str) -> PathBuf {
-        self.folders.state().join("data").join(format!("cp-{place}")).join("admin-token")
+    /// Where a control plane keeps what it knows.
+    pub(super) fn store(&self, plane: &ControlPlane) -> PathBuf {
+        self.plane_folder(plane).join("store.redb")
     }
 
-    pub(super) fn control_plane(&self, zone: &Zone) -> anyhow::Result<Plan> {
-        let name = control_plane_name(zone);
-        let at = |port: u16| format!("{}:{port}", zone.control_plane());
-        let args = args![
+    /// Where a control plane writes its admin token.
+    pub(super) fn admin_token(&self, plane: &ControlPlane) -> PathBuf {
+        self.plane_folder(plane).join("admin-token")
+    }
+
+    /// The authority by which clients know a control plane.
+    fn authority(&self, plane: &ControlPlane) -> PathBuf {
+        self.plane_folder(plane).join("tls/ca.pem")
+    }
+
+    fn plane_folder(&self, plane: &ControlPlane) -> PathBuf {
+        self.folders.state().join("data").join(control_plane_name(plane))
+    }
+
+    /// Writes the zone's token, too.
+    pub(super) fn control_plane(&self, plane: &ControlPlane, mode: &Mode<'_>) -> anyhow::Result<Plan> {
+        let name = control_plane_name(plane);
+        let at = |port: u16| plane.at(port).to_string();
+        let mut args = args![
             "run",
-            "--mode",
-            "standalone",
-            "--zone",
-            &zone.name,
             "--data-dir",
             self.folders.data(&name)?,
             "--api-http",
@@ -64,24 +81,39 @@ impl Plans<'_> {
             "--diagnostics-address",
             at(port::DIAGNOSTICS),
         ];
+        args.extend(match mode {
+            Mode::Global => args!["--mode", "global", "--sync-address", at(port::SYNC)],
+            Mode::Zone { global, token } => args![
+                "--mode",
+                "zone",
+                "--zone",
+                &plane.place,
+                "--global-address",
+                format!("https://{}", global.at(port::SYNC)),
+                "--global-ca-file",
+                self.authority(global),
+                "--zone-token-file",
+                self.folders.write(&format!("data/{name}.token"), token, 0o600)?,
+            ],
+        });
         Ok(self.plan(name, self.programs.ursa_cp.clone(), args, OnExit::Report))
     }
 
-    pub(super) fn redis(&self, zone: &Zone) -> anyhow::Result<Plan> {
-        let name = redis_name(zone);
+    pub(super) fn redis(&self, redis: &Redis) -> anyhow::Result<Plan> {
+        let name = &redis.name;
         let args = args![
             "--bind",
-            zone.redis().ip().to_string(),
+            redis.server().ip().to_string(),
             "--port",
-            zone.redis().port().to_string(),
+            redis.server().port().to_string(),
             "--save", // nothing: each run starts empty
             "",
             "--appendonly",
             "no",
             "--dir",
-            self.folders.data(&name)?,
+            self.folders.data(name)?,
         ];
-        Ok(self.plan(name, self.programs.redis_server.clone(), args, OnExit::Report))
+        Ok(self.plan(name.clone(), self.programs.redis_server.clone(), args, OnExit::Report))
     }
 
     pub(super) fn demo_app(&self, zone: &Zone) -> Plan {
@@ -98,24 +130,29 @@ impl Plans<'_> {
     }
 
     /// Writes the workload's resource and token, too.
-    pub(super) fn agent(&self, zone: &Zone, workload: &Workload, token: &str) -> anyhow::Result<Plan> {
+    pub(super) fn agent(
+        &self,
+        plane: &ControlPlane,
+        workload: &Workload,
+        token: &str,
+    ) -> anyhow::Result<Plan> {
         let name = agent_name(workload);
         let data = self.folders.data(&name)?;
         // YAML is a superset of JSON: the file is what `ursactl apply` would take, too.
-        let dataplane =
-            serde_json::to_string_pretty(&workload.dataplane).context("cannot encode the dataplane")?;
-        let dataplane = self.folders.write(&format!("data/{name}.yaml"), &format!("{dataplane}\n"), 0o600)?;
+        let resource =
+            serde_json::to_string_pretty(&workload.resource).context("cannot encode the resource")?;
+        let resource = self.folders.write(&format!("data/{name}.yaml"), &format!("{resource}\n"), 0o600)?;
         let token = self.folders.write(&format!("data/{name}.token"), token, 0o600)?;
         let args = args![
             "run",
             "--dataplane-file",
-            dataplane,
+            resource,
             "--token-file",
             token,
             "--cp-address",
-            format!("https://{}:{}", zone.control_plane(), port::AGENTS),
+            format!("https://{}", plane.at(port::AGENTS)),
             "--ca-file",
-            self.folders.data(&control_plane_name(zone))?.join("tls/ca.pem"),
+            self.authority(plane),
             "--data-dir",
             data,
             "--run-dir",

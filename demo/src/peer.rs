@@ -1,4 +1,6 @@
-//! A client of the mesh made by hand: it shows any certificate, and does not care who answers.
+//! A client of the mesh made by hand: it shows any certificate, or none, and does not care who answers.
+//!
+//! The scenario and the tests need it to show that it is the certificate that opens the door.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,12 +14,13 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-/// How long to listen for a first byte.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long to wait for a connection, and to listen for a first byte.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A certificate with its key, signed by whatever authority one has.
 #[derive(Debug)]
@@ -47,25 +50,49 @@ impl Peer {
         })
     }
 
-    /// What a server that speaks first says to it; empty if it says nothing.
-    pub async fn hears(&self, address: SocketAddr) -> anyhow::Result<String> {
+    /// What the server answers to these words, up to the first read; empty if it says nothing.
+    pub async fn hears(&self, address: SocketAddr, words: &[u8]) -> anyhow::Result<String> {
         let mut config = ClientConfig::builder()
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Anybody))
             .with_client_auth_cert(self.chain.clone(), self.key.clone_key())?;
         config.alpn_protocols = vec![b"ursa".to_vec()];
-        let tcp = TcpStream::connect(address).await?;
-        let mut text = String::new();
+        let tcp = connect(address).await?;
+        let name = ServerName::try_from("mesh.invalid")?;
+        let mut heard = Vec::new();
         let exchange = async {
-            let name = ServerName::try_from("mesh.invalid")?;
             let mut stream = TlsConnector::from(Arc::new(config)).connect(name, tcp).await?;
-            stream.read_to_string(&mut text).await?;
-            anyhow::Ok(())
+            stream.write_all(words).await?;
+            stream.read_buf(&mut heard).await
         };
         // A refusal is an alert, a reset or silence; what counts is what came before it.
-        let _ = tokio::time::timeout(PATIENCE, exchange).await;
-        Ok(text)
+        let _ = timeout(PATIENCE, exchange).await;
+        Ok(String::from_utf8_lossy(&heard).into_owned())
     }
+}
+
+/// What a server says to somebody without TLS who says these words, or nothing; a TLS alert counts as nothing.
+pub async fn hears_in_the_clear(address: SocketAddr, words: &[u8]) -> anyhow::Result<String> {
+    /// RFC 8446, section 5.1: the type of an alert's record.
+    const ALERT: u8 = 21;
+    let mut stream = connect(address).await?;
+    let mut heard = Vec::new();
+    let exchange = async {
+        stream.write_all(words).await?;
+        stream.read_buf(&mut heard).await
+    };
+    let _ = timeout(PATIENCE, exchange).await;
+    if heard.first() == Some(&ALERT) {
+        heard.clear();
+    }
+    Ok(String::from_utf8_lossy(&heard).into_owned())
+}
+
+async fn connect(address: SocketAddr) -> anyhow::Result<TcpStream> {
+    timeout(PATIENCE, TcpStream::connect(address))
+        .await
+        .with_context(|| format!("cannot connect to {address} in time"))?
+        .with_context(|| format!("cannot connect to {address}"))
 }
 
 #[derive(Debug)]
