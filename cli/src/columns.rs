@@ -39,6 +39,7 @@ fn columns(kind: Kind) -> &'static [Column] {
             Column("MTLS", |spec| text(&spec["mtls"]["enabledBackend"])),
             Column("LOCALITY-AWARE", |spec| text(&spec["routing"]["localityAwareLoadBalancing"])),
         ],
+        Kind::Secret => &[],
         Kind::Zone => &[Column("ENABLED", |spec| text(&spec["enabled"]))],
         Kind::ZoneIngress => &[
             Column("ZONE", |spec| text(&spec["zone"])),

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::decode::{Problem, strict};
-use crate::{dataplane, mesh, mesh_zone, traffic_permission, traffic_route, zone, zone_ingress};
+use crate::{dataplane, mesh, mesh_zone, secret, traffic_permission, traffic_route, zone, zone_ingress};
 
 /// Where the names of a kind are unique, and the REST path that follows from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +97,7 @@ macro_rules! kinds {
 
 kinds! {
     Mesh { module: mesh, spec: MeshSpec, plural: "meshes", singular: "mesh", short: &[], scope: Global, owner: Global },
+    Secret { module: secret, spec: SecretSpec, plural: "secrets", singular: "secret", short: &[], scope: Mesh, owner: GlobalOnly },
     Zone { module: zone, spec: ZoneSpec, plural: "zones", singular: "zone", short: &[], scope: Global, owner: GlobalOnly },
     ZoneIngress { module: zone_ingress, spec: ZoneIngressSpec, plural: "zoneingresses", singular: "zoneingress", short: &["zi"], scope: Global, owner: Zone },
     MeshZone { module: mesh_zone, spec: MeshZoneSpec, plural: "meshzones", singular: "meshzone", short: &[], scope: Mesh, owner: Zone },
@@ -142,6 +143,7 @@ impl Spec {
     pub fn mesh(&self) -> Option<&str> {
         match self {
             Self::Mesh(_) | Self::Zone(_) | Self::ZoneIngress(_) => None,
+            Self::Secret(spec) => Some(&spec.mesh),
             Self::MeshZone(spec) => Some(&spec.mesh),
             Self::Dataplane(spec) => Some(&spec.mesh),
             Self::TrafficPermission(spec) => Some(&spec.mesh),

@@ -14,6 +14,7 @@ mod kinds;
 mod mesh;
 mod mesh_zone;
 mod object;
+mod secret;
 mod traffic_permission;
 mod traffic_route;
 mod zone;
@@ -26,9 +27,12 @@ pub use dataplane::{
 pub use decode::{DecodeError, Problem, decode, decode_value, parse_documents};
 pub use duration::Duration;
 pub use kinds::{KINDS, Kind, KindInfo, Owner, Scope, Spec};
-pub use mesh::{CaBackend, CaType, DpCert, Mesh, MeshSpec, Mtls, MtlsMode, Rotation, Routing};
-pub use mesh_zone::{AvailableService, MeshZone, MeshZoneSpec};
+pub use mesh::{
+    CaBackend, CaType, DpCert, Mesh, MeshSpec, Mtls, MtlsMode, ProvidedConf, Rotation, Routing, SecretRef,
+};
+pub use mesh_zone::{AvailableService, MeshZone, MeshZoneSpec, ZoneBackend};
 pub use object::{Meta, Object, ObjectKey};
+pub use secret::{Secret, SecretSpec, SecretValue};
 pub use traffic_permission::{Action, TrafficPermission, TrafficPermissionSpec};
 pub use traffic_route::{
     LoadBalancer, LoadBalancerType, RouteConf, TrafficRoute, TrafficRouteSpec, WeightedDestination,

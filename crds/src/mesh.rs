@@ -68,6 +68,10 @@ pub enum MtlsMode {
 /// A certificate authority.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "(self.type == 'Provided') == has(self.conf)",
+    "message": "conf names the secrets of a Provided authority, and of no other"
+}]))]
 pub struct CaBackend {
     /// The backend's name in the mesh.
     #[schemars(length(min = 1, max = 63))]
@@ -75,6 +79,9 @@ pub struct CaBackend {
     /// Where the authority comes from.
     #[serde(rename = "type")]
     pub ca_type: CaType,
+    /// Where the certificate and key of a `Provided` authority are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conf: Option<ProvidedConf>,
     /// The certificates that workloads get.
     #[serde(default)]
     pub dp_cert: DpCert,
@@ -85,6 +92,27 @@ pub struct CaBackend {
 pub enum CaType {
     /// Each zone makes a root of its own; the key never leaves the zone.
     Builtin,
+    /// The user's own root; each zone makes an intermediate that global signs. The root's key never leaves global.
+    Provided,
+}
+
+/// Where the certificate and key of a `Provided` authority are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProvidedConf {
+    /// The root's certificate, PEM. It must be allowed to sign intermediates.
+    pub cert: SecretRef,
+    /// Its private key, PEM (PKCS#8).
+    pub key: SecretRef,
+}
+
+/// A `Secret` of the same mesh.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretRef {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub secret: String,
 }
 
 /// The certificates that workloads get.

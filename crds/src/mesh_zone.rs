@@ -33,10 +33,25 @@ pub struct MeshZoneSpec {
     /// The roots of the zone's trust domain, PEM; empty while mutual TLS is off.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub roots: String,
+    /// The backends of the mesh whose roots are among `roots`, ordered by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub backends: Vec<ZoneBackend>,
     /// What it offers, ordered by tags.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100_000))]
     pub services: Vec<AvailableService>,
+}
+
+/// A backend of the mesh, as far as one zone relies on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ZoneBackend {
+    /// The backend's name.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// How many proxies of the zone hold a certificate of it that has not expired.
+    pub proxies: u32,
 }
 
 /// Instances of a service that have the same tags, as far as any route names them.

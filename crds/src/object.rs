@@ -96,8 +96,20 @@ impl Object {
         }
     }
 
-    /// The resource as users see it: `apiVersion, kind, metadata, spec`; fields that were never set are left out.
+    /// The resource as users see it: `apiVersion, kind, metadata, spec`; fields that were never set are left out, and
+    /// so is what a `Secret` holds.
     pub fn to_value(&self) -> Value {
+        let mut value = self.to_stored_value();
+        if let Spec::Secret(_) = &self.spec
+            && let Some(spec) = value["spec"].as_object_mut()
+        {
+            spec.remove("value");
+        }
+        value
+    }
+
+    /// The resource with its secrets: for a store, and for nobody else.
+    pub fn to_stored_value(&self) -> Value {
         let Meta { name, namespace, labels, annotations, uid, generation, resource_version, created } =
             &self.meta;
         let mut meta = Map::new();

@@ -12,6 +12,7 @@ use rcgen::{
 };
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -30,12 +31,17 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// For this identity, signed by an authority: its certificate and key in one PEM text.
+    /// For this identity, signed by an authority: its certificate, the root above it if there is one, and its key in
+    /// one PEM text.
     pub fn forge(authority_pem: &str, spiffe_id: &str) -> anyhow::Result<Self> {
-        let (certificate, key) =
+        let (certificates, key) =
             authority_pem.split_once("-----BEGIN PRIVATE KEY").context("no key in the PEM")?;
         let issuer = KeyPair::from_pem(&format!("-----BEGIN PRIVATE KEY{key}"))?;
-        let issuer = Issuer::from_ca_cert_pem(certificate, issuer)?;
+        let issuer = Issuer::from_ca_cert_pem(certificates, issuer)?;
+        // An authority below a root shows itself too.
+        let mut above: Vec<CertificateDer<'static>> =
+            CertificateDer::pem_slice_iter(certificates.as_bytes()).collect::<Result<_, _>>()?;
+        above.pop();
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
@@ -45,7 +51,7 @@ impl Peer {
             vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
         let leaf = params.signed_by(&key, &issuer)?;
         Ok(Self {
-            chain: vec![leaf.der().clone()],
+            chain: std::iter::once(leaf.der().clone()).chain(above).collect(),
             key: key.serialize_der().try_into().map_err(anyhow::Error::msg)?,
         })
     }

@@ -5,6 +5,7 @@
 
 mod api;
 mod apps;
+mod multizone;
 mod net;
 mod process;
 mod resources;
@@ -13,6 +14,7 @@ mod world;
 
 pub use api::Api;
 pub use apps::{Banner, Conversation, Echo, answer, call, refused, refused_plaintext};
+pub use multizone::{Multizone, ZONES, Zone, shares};
 pub use net::Addresses;
 pub use process::{Process, binary, envoy};
 pub use resources::{ANYBODY, MTLS, permission};

@@ -1,18 +1,16 @@
 //! Global and three zones: what is applied at global reaches every zone, and traffic crosses by the zone ingresses.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use ursa_crds::{Kind, ObjectKey};
 use ursa_e2e::{
-    ANYBODY, Agent, Banner, ControlPlane, MTLS, Peer, Workload, World, answer, eventually, permission,
-    refused, refused_plaintext,
+    ANYBODY, Banner, MTLS, Multizone, Peer, Workload, ZONES, Zone, answer, eventually, permission, refused,
+    refused_plaintext, shares,
 };
 
 /// Generous: the figures are printed, not judged.
 const SOON: Duration = Duration::from_secs(10);
-const ZONES: [&str; 3] = ["aws", "east", "west"];
 
 fn route(split: &str) -> String {
     format!(
@@ -31,87 +29,6 @@ spec:
 
 fn part(weight: u32, tags: &str) -> String {
     format!("{{weight: {weight}, destination: {{ursamesh.io/service: server, {tags}}}}}")
-}
-
-struct Zone {
-    name: &'static str,
-    plane: ControlPlane,
-    ingress: Agent,
-    server: Agent,
-    client: Agent,
-    _banner: Banner,
-    inbound: SocketAddr,
-    outbound: SocketAddr,
-}
-
-/// In each zone a client that calls the service `server`, and an instance of it that answers with the zone's name.
-struct Multizone {
-    world: World,
-    global: ControlPlane,
-    zones: Vec<Zone>,
-}
-
-impl Multizone {
-    async fn start(test: &str) -> anyhow::Result<Self> {
-        let world = World::new(test)?;
-        let global = world.global().await?;
-        let mut zones = Vec::new();
-        for (name, number) in ZONES.into_iter().zip(1..) {
-            let plane = world.zone(&global, name, number).await?;
-            let ingress = world.ingress(&plane, number).await?;
-            let application = SocketAddr::new(world.addresses.host(number, 4), 16379);
-            let banner = Banner::start(application, name).await?;
-            let inbound = SocketAddr::new(application.ip(), 6379);
-            let server = Workload::new(&format!("server-{name}"), inbound.ip());
-            let server = world
-                .agent(&plane, &server.serves("server", 6379, application, &[("version", "v1")]))
-                .await?;
-            let outbound = SocketAddr::new(world.addresses.host(number, 3), 26379);
-            let own = SocketAddr::new(outbound.ip(), 5000);
-            let client = Workload::new(&format!("client-{name}"), outbound.ip());
-            let client = client.serves("client", 5001, own, &[]).calls("server", 26379);
-            let client = world.agent(&plane, &client).await?;
-            zones.push(Zone { name, plane, ingress, server, client, _banner: banner, inbound, outbound });
-        }
-        Ok(Self { world, global, zones })
-    }
-
-    /// Turns on mutual TLS, lets everybody call everybody, and waits until every zone reaches every zone.
-    async fn open(&self) -> anyhow::Result<()> {
-        let api = self.global.api()?;
-        api.apply(MTLS).await?;
-        for zone in &self.zones {
-            eventually(&format!("{} refuses by default", zone.name), SOON, async || {
-                refused(zone.outbound).await
-            })
-            .await?;
-        }
-        api.apply(&permission("allow-all", "Allow", ANYBODY)).await?;
-        self.each_reaches(&ZONES).await
-    }
-
-    /// From every zone exactly these zones answer, and nothing fails.
-    async fn each_reaches(&self, expected: &[&str]) -> anyhow::Result<()> {
-        for zone in &self.zones {
-            eventually(&format!("{} reaches {expected:?}", zone.name), SOON, async || {
-                let seen = shares(zone.outbound, 24).await?;
-                let names: Vec<&str> = seen.keys().map(String::as_str).collect();
-                anyhow::ensure!(names == expected, "{seen:?}");
-                Ok(())
-            })
-            .await?;
-        }
-        Ok(())
-    }
-}
-
-/// How often each zone answers in so many calls, one after the other.
-async fn shares(address: SocketAddr, calls: u32) -> anyhow::Result<BTreeMap<String, u32>> {
-    let mut seen = BTreeMap::new();
-    for _ in 0..calls {
-        *seen.entry(answer(address).await?).or_default() += 1;
-    }
-    Ok(seen)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -185,20 +102,12 @@ async fn the_talk() -> anyhow::Result<()> {
     mesh.each_reaches(&ZONES).await
 }
 
-/// The authority of a zone as only a thief would have it: from a copy of the zone's store.
-fn stolen_authority(zone: &Zone) -> anyhow::Result<String> {
-    let copy = zone.plane.data.with_extension("stolen");
-    std::fs::copy(zone.plane.data.join("store.redb"), &copy)?;
-    let stored = ursa_store::Store::open(&copy)?.private("ca/default/ca-1");
-    Ok(String::from_utf8(stored.ok_or_else(|| anyhow::anyhow!("the zone has no authority"))?)?)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_counts_only_for_the_zone_whose_key_signed_it() -> anyhow::Result<()> {
     let mesh = Multizone::start("multizone-foreign").await?;
     mesh.open().await?;
     let id = |zone: &str| format!("spiffe://{zone}.default.ursa/service/client/ns/-/tags/-/proxy/thief");
-    let west = stolen_authority(&mesh.zones[2])?;
+    let west = mesh.zones[2].stolen("ca/default/ca-1")?;
     let stranger = ursa_identity::ZoneCa::generate(
         &ursa_model::TrustDomain::new("east", "default"),
         jiff::Timestamp::now(),

@@ -110,7 +110,7 @@ fn insight_value(insight: &ProxyInsight) -> Value {
         acknowledged,
         responses,
         rejections,
-        certificate_expires,
+        certificate,
     } = insight;
     let rejections: Vec<Value> = rejections
         .iter()
@@ -132,6 +132,7 @@ fn insight_value(insight: &ProxyInsight) -> Value {
         "acknowledged": acknowledged,
         "responses": responses,
         "rejections": rejections,
-        "certificateExpires": certificate_expires,
+        "certificateBackend": certificate.as_ref().map(|held| &held.backend),
+        "certificateExpires": certificate.as_ref().map(|held| held.expires),
     })
 }

@@ -4,6 +4,7 @@
 //! something exists.
 
 mod access;
+mod authorities;
 mod body;
 mod conditions;
 mod inspect;

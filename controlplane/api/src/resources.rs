@@ -12,7 +12,7 @@ use crate::conditions::Condition;
 use crate::list::{Paging, page};
 use crate::path::Segments;
 use crate::problem::Problem;
-use crate::{ApiState, body};
+use crate::{ApiState, authorities, body};
 
 type Answer = Result<Response, Problem>;
 
@@ -61,7 +61,10 @@ pub(crate) async fn put_global(
     headers: HeaderMap,
     body: Whole,
 ) -> Answer {
-    put(&state, &key(kind(&plural, Scope::Global)?, "", &name), &headers, &body).await
+    let key = key(kind(&plural, Scope::Global)?, "", &name);
+    // A mesh names secrets in it: they must not go meanwhile.
+    let _alone = state.meshes.write().await;
+    put(&state, &key, &headers, &body).await
 }
 
 pub(crate) async fn put_in_mesh(
@@ -95,6 +98,7 @@ pub(crate) async fn delete_in_mesh(
     Segments((mesh, plural, name)): Segments<(String, String, String)>,
     headers: HeaderMap,
 ) -> Answer {
+    let _writing = state.meshes.read().await;
     delete(&state, &key(kind(&plural, Scope::Mesh)?, &mesh, &name), &headers).await
 }
 
@@ -148,6 +152,7 @@ async fn put(state: &ApiState, key: &ObjectKey, headers: &HeaderMap, body: &Whol
     if !problems.is_empty() {
         return Err(Problem::invalid(problems));
     }
+    authorities::check(&state.store, &object)?;
     let condition = Condition::new(headers, object.meta.resource_version, key, version(state, key))?;
     let written =
         state.store.put(object, condition.expected).await.map_err(|error| condition.problem(error))?;
@@ -159,6 +164,7 @@ async fn put(state: &ApiState, key: &ObjectKey, headers: &HeaderMap, body: &Whol
 async fn delete(state: &ApiState, key: &ObjectKey, headers: &HeaderMap) -> Answer {
     let condition = Condition::new(headers, 0, key, version(state, key))?;
     state.may_write(key.kind)?;
+    authorities::unused(&state.store, key)?;
     state.store.delete(key, condition.expected).await.map_err(|error| condition.problem(error))?;
     tracing::info!(%key, "deleted");
     Ok(StatusCode::NO_CONTENT.into_response())

@@ -16,6 +16,7 @@ fn valid(kind: Kind) -> Value {
     let web = json!({"ursamesh.io/service": "web"});
     let spec = match kind {
         Kind::Mesh | Kind::Zone | Kind::MeshZone => json!({}),
+        Kind::Secret => json!({"value": "hush"}),
         Kind::ZoneIngress => json!({"networking": {"address": "192.0.2.1"}}),
         Kind::Dataplane => {
             json!({"networking": {"address": "192.0.2.2", "inbound": [{"port": 80, "servicePort": 8080, "tags": web}]}})
@@ -40,8 +41,8 @@ fn object(kind: Kind) -> Object {
 fn writable(mode: Mode) -> Vec<Kind> {
     let policies = [Kind::Mesh, Kind::TrafficPermission, Kind::TrafficRoute];
     let more: &[Kind] = match mode {
-        Mode::Standalone => &[Kind::Zone, Kind::Dataplane],
-        Mode::Global => &[Kind::Zone],
+        Mode::Standalone => &[Kind::Zone, Kind::Secret, Kind::Dataplane],
+        Mode::Global => &[Kind::Zone, Kind::Secret],
         Mode::Zone => return vec![Kind::Dataplane],
     };
     [policies.as_slice(), more].concat()

@@ -1,4 +1,4 @@
-//! The builtin certificate authority of a zone in a mesh.
+//! The certificate authority of a zone in a mesh.
 //! Source: the SPIFFE X.509-SVID specification, <https://spiffe.io/docs/latest/spiffe-specs/x509-svid/>.
 
 use std::time::Duration;
@@ -6,16 +6,19 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
-    SerialNumber,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
+    PublicKeyData as _, SanType, SerialNumber,
 };
 use rustls_pki_types::CertificateSigningRequestDer;
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use ursa_model::{SpiffeId, TrustDomain, hex};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
 
 use crate::pem;
 
+const CERTIFICATE_END: &str = "-----END CERTIFICATE-----";
 const ROOT_LIFETIME: Duration = Duration::from_hours(87600);
 /// How far another host's clock may be behind.
 const BACKDATE: Duration = Duration::from_mins(5);
@@ -56,11 +59,15 @@ pub enum SignError {
     Sign(rcgen::Error),
 }
 
-/// The root of a zone in a mesh, with its key.
+/// What a zone signs with in a mesh: a root of its own, or an intermediate below a root that the user provides.
 pub struct ZoneCa {
     domain: TrustDomain,
+    /// The certificate that signs, PEM.
+    issuer_pem: String,
+    /// The root that it ends in, PEM; of a root of the zone's own, the same.
     root_pem: String,
     signer: String,
+    not_before: i64,
     not_after: i64,
     issuer: Issuer<'static, KeyPair>,
 }
@@ -78,50 +85,67 @@ impl ZoneCa {
     /// A new root for this trust domain.
     pub fn generate(domain: &TrustDomain, now: Timestamp) -> Result<Self, CaError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, format!("Ursa {domain}"));
-        params.subject_alt_names = vec![uri(&format!("spiffe://{domain}"))?];
+        let mut params = authority(domain, now.as_second(), ROOT_LIFETIME)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params.serial_number = Some(serial());
-        params.not_before = instant(now.as_second() - seconds(BACKDATE));
-        params.not_after = instant(now.as_second() + seconds(ROOT_LIFETIME));
         let root = params.self_signed(&key)?;
         Self::from_private_pem(&format!("{}{}", root.pem(), key.serialize_pem()))
     }
 
-    /// From what [`Self::to_private_pem`] gave.
+    /// From what [`Self::to_private_pem`] gave: the certificate that signs, the root if that is another one, the key.
     pub fn from_private_pem(text: &str) -> Result<Self, CaError> {
         let stored = |error: &dyn std::fmt::Display| CaError::Stored(error.to_string());
         let certificates = pem::certificates(text).map_err(|e| stored(&e))?;
-        let root = certificates.first().ok_or_else(|| stored(&"no certificate"))?;
-        let key =
-            KeyPair::from_pem(text.split_inclusive("-----END CERTIFICATE-----").nth(1).unwrap_or_default())
-                .map_err(|e| stored(&e))?;
-        let (domain, not_after) = read_root(root).map_err(|e| stored(&e))?;
-        let digest = Sha256::digest(root);
-        let root_pem = text
-            .find("-----END CERTIFICATE-----")
-            .map(|end| text[..end].to_owned() + "-----END CERTIFICATE-----\n")
-            .ok_or_else(|| stored(&"no certificate"))?;
+        let texts = pem::texts(text);
+        let (Some(first), Some(last), [issuer_pem, .., root_pem] | [issuer_pem @ root_pem]) =
+            (certificates.first(), certificates.last(), texts.as_slice())
+        else {
+            return Err(stored(&"no certificate"));
+        };
+        let (_, key) = text.rsplit_once(CERTIFICATE_END).ok_or_else(|| stored(&"no certificate"))?;
+        let key = KeyPair::from_pem(key).map_err(|e| stored(&e))?;
+        let (domain, not_before, not_after) = read_authority(first).map_err(|e| stored(&e))?;
+        let digest = Sha256::digest(last);
         Ok(Self {
             domain,
-            root_pem,
+            issuer_pem: issuer_pem.clone(),
+            root_pem: root_pem.clone(),
             signer: hex(&digest[..8]),
+            not_before,
             not_after,
-            issuer: Issuer::from_ca_cert_der(root, key)?,
+            issuer: Issuer::from_ca_cert_der(first, key)?,
         })
     }
 
-    /// Certificate and key in one text: a secret.
+    /// Certificates and key in one text: a secret.
     pub fn to_private_pem(&self) -> String {
-        format!("{}{}", self.root_pem, self.issuer.key().serialize_pem())
+        let root = if self.is_root() { "" } else { &self.root_pem };
+        format!("{}{root}{}", self.issuer_pem, self.key_pem())
     }
 
-    /// The root's certificate.
+    pub(crate) fn key_pem(&self) -> String {
+        self.issuer.key().serialize_pem()
+    }
+
+    /// Whether the key is that of the certificate.
+    pub(crate) fn has_own_key(&self) -> bool {
+        let certificates = pem::certificates(&self.issuer_pem).unwrap_or_default();
+        let certified = certificates.first().and_then(|der| x509_parser::parse_x509_certificate(der).ok());
+        certified
+            .is_some_and(|(_, found)| found.public_key().raw == self.issuer.key().subject_public_key_info())
+    }
+
+    fn is_root(&self) -> bool {
+        self.issuer_pem == self.root_pem
+    }
+
+    /// The root's certificate: by it others know what this authority signs.
     pub fn root_pem(&self) -> &str {
         &self.root_pem
+    }
+
+    /// The certificate that signs.
+    pub fn issuer_pem(&self) -> &str {
+        &self.issuer_pem
     }
 
     /// Names the root: 16 hexadecimal digits of its SHA-256.
@@ -132,6 +156,11 @@ impl ZoneCa {
     /// The trust domain that it may sign for.
     pub fn domain(&self) -> &TrustDomain {
         &self.domain
+    }
+
+    /// Whether half of an intermediate's life is over; a root lives on.
+    pub fn is_due(&self, now: Timestamp) -> bool {
+        !self.is_root() && now.as_second() > self.not_before.midpoint(self.not_after)
     }
 
     /// A certificate (PEM) for this identity and the request's key. Names and extensions in the request are ignored.
@@ -166,35 +195,68 @@ impl ZoneCa {
         params.not_before = instant(now.as_second() - seconds(BACKDATE));
         params.not_after = instant(not_after);
         let leaf = params.signed_by(&request.public_key, &self.issuer).map_err(SignError::Sign)?;
-        Ok(leaf.pem())
+        let intermediate = if self.is_root() { "" } else { &self.issuer_pem };
+        Ok(format!("{}{intermediate}", leaf.pem()))
     }
 }
 
-fn read_root(der: &[u8]) -> Result<(TrustDomain, i64), String> {
-    let (_, root) = x509_parser::parse_x509_certificate(der).map_err(|e| e.to_string())?;
-    let san =
-        root.subject_alternative_name().map_err(|e| e.to_string())?.ok_or("no subject alternative name")?;
+/// What roots and intermediates of a zone have in common.
+pub(crate) fn authority(
+    domain: &TrustDomain,
+    now: i64,
+    lifetime: Duration,
+) -> Result<CertificateParams, rcgen::Error> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, format!("Ursa {domain}"));
+    params.subject_alt_names = vec![uri(&format!("spiffe://{domain}"))?];
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.serial_number = Some(serial());
+    params.not_before = instant(now - seconds(BACKDATE));
+    params.not_after = instant(now + seconds(lifetime));
+    Ok(params)
+}
+
+/// The trust domain of an authority of Ursa's making, and from when to when it is valid, in seconds.
+fn read_authority(der: &[u8]) -> Result<(TrustDomain, i64, i64), String> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(der).map_err(|e| e.to_string())?;
+    let domain = domain_of(&certificate)?.ok_or("no subject alternative name")?;
+    let validity = certificate.validity();
+    Ok((domain, validity.not_before.timestamp(), validity.not_after.timestamp()))
+}
+
+/// The trust domain that a certificate names; `None` if it names nothing, as a user's own root.
+fn domain_of(certificate: &X509Certificate<'_>) -> Result<Option<TrustDomain>, String> {
+    let Some(san) = certificate.subject_alternative_name().map_err(|e| e.to_string())? else {
+        return Ok(None);
+    };
     let domain = match san.value.general_names.as_slice() {
-        [x509_parser::extensions::GeneralName::URI(uri)] => uri
+        [GeneralName::URI(uri)] => uri
             .strip_prefix("spiffe://")
             .and_then(|domain| domain.strip_suffix(".ursa"))
             .and_then(|domain| domain.split_once('.'))
             .ok_or_else(|| format!("{uri} is not a trust domain of Ursa"))?,
         _ => return Err("expected one URI".into()),
     };
-    Ok((TrustDomain::new(domain.0, domain.1), root.validity().not_after.timestamp()))
+    Ok(Some(TrustDomain::new(domain.0, domain.1)))
 }
 
-/// Checks roots that another zone announced: certificates of this trust domain, at least one.
+/// Checks roots that another zone announced: at least one, and authorities, each of this trust domain or, as a user's
+/// own root, of none. They count for this trust domain only.
 pub fn check_roots(roots_pem: &str, domain: &TrustDomain) -> Result<(), CaError> {
     let roots = pem::certificates(roots_pem).map_err(|error| CaError::Stored(error.to_string()))?;
     if roots.is_empty() {
         return Err(CaError::Stored("no certificate".into()));
     }
-    for root in &roots {
-        let (of, _) = read_root(root).map_err(CaError::Stored)?;
-        if of != *domain {
-            return Err(CaError::Stored(format!("a root is of {of}, not of {domain}")));
+    for der in &roots {
+        let root = x509_parser::parse_x509_certificate(der);
+        let (_, root) = root.map_err(|error| CaError::Stored(error.to_string()))?;
+        if !root.is_ca() {
+            return Err(CaError::Stored("a root is no authority's certificate".into()));
+        }
+        let of = domain_of(&root).map_err(CaError::Stored)?;
+        if of.as_ref().is_some_and(|of| of != domain) {
+            return Err(CaError::Stored(format!("a root is not of {domain}")));
         }
     }
     Ok(())

@@ -7,11 +7,13 @@ mod ca;
 mod claims;
 mod leaf;
 mod pem;
+mod provided;
 mod server_tls;
 mod tokens;
 
 pub use ca::{CaError, SignError, ZoneCa, check_roots};
 pub use claims::{DataplaneClaims, UserClaims, ZoneClaims};
 pub use leaf::{LeafError, verify_leaf};
+pub use provided::{INTERMEDIATE_LIFETIME, IntermediateRequest, ProvidedCa, ProvidedError};
 pub use server_tls::{ClientCerts, ServerTls, ServerTlsError};
 pub use tokens::{Issued, TokenError, Tokens};

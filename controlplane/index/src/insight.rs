@@ -16,6 +16,15 @@ pub struct Rejection {
     pub message: String,
 }
 
+/// A certificate that was signed for a proxy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// The backend of the mesh that signed it.
+    pub backend: String,
+    /// Its end of life.
+    pub expires: Timestamp,
+}
+
 /// What is known of one proxy.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ProxyInsight {
@@ -35,8 +44,8 @@ pub struct ProxyInsight {
     pub responses: u64,
     /// What it refused and has not since replaced.
     pub rejections: BTreeMap<ResourceKey, Rejection>,
-    /// End of life of the last certificate that was signed for it.
-    pub certificate_expires: Option<Timestamp>,
+    /// The last certificate that was signed for it.
+    pub certificate: Option<Certificate>,
 }
 
 /// Insights by proxy; cheap to clone, all clones are one.
@@ -53,6 +62,18 @@ impl Insights {
     pub fn update(&self, proxy: &ProxyId, change: impl FnOnce(&mut ProxyInsight)) {
         let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
         change(all.entry(proxy.clone()).or_default());
+    }
+
+    /// How many proxies of a mesh hold a certificate that has not expired, by backend.
+    pub(crate) fn certificates(&self, mesh: &str, now: Timestamp) -> BTreeMap<String, u32> {
+        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let mut count = BTreeMap::new();
+        for (_, insight) in all.iter().filter(|(proxy, _)| proxy.mesh == mesh) {
+            if let Some(certificate) = insight.certificate.as_ref().filter(|held| held.expires > now) {
+                *count.entry(certificate.backend.clone()).or_default() += 1;
+            }
+        }
+        count
     }
 
     /// Forgets a proxy whose dataplane is gone.

@@ -13,6 +13,7 @@ mod insight;
 mod mesh;
 mod offer;
 mod presence;
+pub mod provided;
 mod snapshot;
 mod writer;
 
@@ -23,8 +24,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use ursa_model::ProxyId;
 use ursa_store::Store;
 
-pub use authority::{Authority, AuthorityError};
-pub use insight::{Insights, ProxyInsight, Rejection};
+pub use authority::{Authority, AuthorityError, SigningRequest};
+pub use insight::{Certificate, Insights, ProxyInsight, Rejection};
 pub use snapshot::{IdentityGrant, ProxyView, Snapshot};
 
 use writer::{Event, Writer};
@@ -65,6 +66,18 @@ impl Index {
         let (reply, receiver) = oneshot::channel();
         self.send(Event::Subscribe { proxy: proxy.clone(), reply });
         receiver.await.ok()
+    }
+
+    /// Says that a certificate was signed for a proxy.
+    pub fn certified(&self, proxy: &ProxyId, certificate: Certificate) {
+        let mut changed = false;
+        self.insights.update(proxy, |insight| {
+            let before = insight.certificate.replace(certificate.clone());
+            changed = before.is_none_or(|before| before.backend != certificate.backend);
+        });
+        if changed {
+            self.send(Event::Certified(proxy.clone()));
+        }
     }
 
     /// What a proxy is to do, and why; `None` if its dataplane is not known.

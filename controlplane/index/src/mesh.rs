@@ -4,15 +4,17 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use ursa_crds::{AvailableService, Kind, MeshSpec, MeshZoneSpec, Meta, Object, ObjectKey, Spec};
+use ursa_crds::{AvailableService, Kind, MeshSpec, MeshZoneSpec, Meta, Object, ObjectKey, Spec, ZoneBackend};
 use ursa_envoy::{Interner, Resource, ResourceSet, endpoint_resource, translate};
 use ursa_model::{DestinationId, ProxyModel, TrustBundle, TrustDomain};
 use ursa_policy::{Instance, MeshInput, MeshView, RemoteService, RemoteZone};
 
 use crate::SnapshotReceiver;
 use crate::authority::{Authority, AuthorityError};
+use crate::insight::Insights;
 use crate::offer::Offer;
 use crate::presence::Presence;
 use crate::snapshot::{IdentityGrant, ProxyView, Snapshot};
@@ -28,6 +30,10 @@ pub(crate) struct MeshState {
     presence: BTreeMap<String, Presence>,
     subscribers: HashMap<String, Subscriber>,
     pub(crate) dirty: bool,
+    /// What the zone says of itself has changed, and nothing for its proxies.
+    pub(crate) offer_dirty: bool,
+    /// Names of the backends whose roots are trusted, in order.
+    backends: Vec<String>,
 }
 
 /// A proxy that is listened for.
@@ -88,7 +94,7 @@ impl MeshState {
     pub(crate) async fn rebuild(
         &mut self,
         name: &str,
-        authority: &Authority,
+        authority: &Arc<Authority>,
         ingresses: &Ingresses,
         interner: &mut Interner,
         sequence: u64,
@@ -104,7 +110,8 @@ impl MeshState {
             self.dirty = false;
             return Ok(());
         };
-        let (mut trust, signer) = trust(name, &spec, authority).await?;
+        let Trust { bundle: mut trust, signer, backends } = trust(name, &spec, authority).await?;
+        self.backends = backends;
         let others = self.other_zones(authority.zone());
         if signer.is_some() {
             trust.extend(others.iter().filter_map(|(zone, offer)| trusted_roots(zone, offer)));
@@ -156,7 +163,8 @@ impl MeshState {
     }
 
     /// What this zone offers in this mesh.
-    pub(crate) fn offer(&self, name: &str, zone: &str) -> Offer {
+    pub(crate) fn offer(&mut self, name: &str, zone: &str, insights: &Insights) -> Offer {
+        self.offer_dirty = false;
         let Some(view) = &self.view else { return Offer::withdrawn(name, zone) };
         let roots = view.trust().get(&TrustDomain::new(zone, name).to_string()).cloned().unwrap_or_default();
         let services = view.available_services().into_iter().map(|service| AvailableService {
@@ -165,7 +173,17 @@ impl MeshState {
             protocol: tag_value(service.protocol).to_owned(),
             identity_services: service.identity_services,
         });
-        let spec = MeshZoneSpec { mesh: name.to_owned(), roots, services: services.collect() };
+        let held = insights.certificates(name, Timestamp::now());
+        let backend = |name: &String| ZoneBackend {
+            name: name.clone(),
+            proxies: held.get(name).copied().unwrap_or_default(),
+        };
+        let spec = MeshZoneSpec {
+            mesh: name.to_owned(),
+            roots,
+            backends: self.backends.iter().map(backend).collect(),
+            services: services.collect(),
+        };
         let meta = Meta { name: zone.to_owned(), ..Meta::default() };
         Offer::Offered(Box::new(Object { meta, spec: Spec::MeshZone(spec) }))
     }
@@ -203,24 +221,43 @@ impl MeshState {
     }
 }
 
-/// The roots of the mesh's zones and, as a grant without an identity yet, who signs. Both empty while mutual TLS is off.
-async fn trust(
-    mesh: &str,
-    spec: &MeshSpec,
-    authority: &Authority,
-) -> Result<(TrustBundle, Option<IdentityGrant>), AuthorityError> {
-    let (Some(enabled), Some(mtls)) = (spec.enabled_backend(), &spec.mtls) else {
-        return Ok((TrustBundle::new(), None));
+/// What a mesh's certificate authorities in this zone come to; empty while mutual TLS is off.
+#[derive(Default)]
+struct Trust {
+    /// The zone's roots.
+    bundle: TrustBundle,
+    /// Who signs, as a grant without an identity yet.
+    signer: Option<IdentityGrant>,
+    /// The backends that the roots are of, by name.
+    backends: Vec<String>,
+}
+
+async fn trust(mesh: &str, spec: &MeshSpec, authority: &Arc<Authority>) -> Result<Trust, AuthorityError> {
+    let backends = spec.mtls.as_ref().map(|mtls| mtls.backends.as_slice()).unwrap_or_default();
+    authority.retain(mesh, backends).await.map_err(|source| AuthorityError::Store {
+        mesh: mesh.to_owned(),
+        backend: "that was removed".to_owned(),
+        source,
+    })?;
+    let Some(enabled) = spec.enabled_backend() else {
+        return Ok(Trust::default());
     };
     let domain = TrustDomain::new(authority.zone(), mesh);
     let mut roots = String::new();
-    let mut grant = None;
-    for backend in &mtls.backends {
+    let (mut signer, mut names) = (None, Vec::new());
+    for backend in backends {
         // A backend that does not sign yet is trusted already, so that changing over is seamless.
-        let ca = authority.ensure(mesh, &backend.name).await?;
+        let ca = match authority.ensure(mesh, backend).await {
+            Err(error @ AuthorityError::Pending { .. }) if backend.name != enabled.name => {
+                tracing::info!(%error, "not trusted yet");
+                continue;
+            }
+            ca => ca?,
+        };
         roots.push_str(ca.root_pem());
+        names.push(backend.name.clone());
         if backend.name == enabled.name {
-            grant = Some(IdentityGrant {
+            signer = Some(IdentityGrant {
                 spiffe_id: ursa_model::SpiffeId::universal(domain.clone(), "", ""),
                 backend: backend.name.clone(),
                 signer: ca.signer().to_owned(),
@@ -228,7 +265,8 @@ async fn trust(
             });
         }
     }
-    Ok((TrustBundle::from([(domain.to_string(), roots)]), grant))
+    names.sort_unstable();
+    Ok(Trust { bundle: TrustBundle::from([(domain.to_string(), roots)]), signer, backends: names })
 }
 
 /// The roots of another zone, unless they are not what they should be: then its workloads are strangers.

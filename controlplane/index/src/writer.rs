@@ -24,6 +24,7 @@ pub(crate) enum Event {
     Connected(ProxyId),
     Disconnected(ProxyId),
     Unready { proxy: ProxyId, ports: BTreeSet<u16> },
+    Certified(ProxyId),
     Draining { proxy: ProxyId, done: oneshot::Sender<()> },
     Subscribe { proxy: ProxyId, reply: oneshot::Sender<SnapshotReceiver> },
     Inspect { proxy: ProxyId, reply: oneshot::Sender<Option<ProxyView>> },
@@ -91,6 +92,7 @@ impl Writer {
                     let Some(event) = event else { return };
                     self.event(event);
                 }
+                () = self.authority.changed() => self.meshes.values_mut().for_each(|mesh| mesh.dirty = true),
                 () = sleep_until(deadline) => self.expire(),
             }
             // What has come in the meantime is worked out together with it.
@@ -106,7 +108,7 @@ impl Writer {
 
     fn change(&mut self, key: &ObjectKey, object: Option<Arc<Object>>) {
         match key.kind {
-            Kind::Zone => return,
+            Kind::Zone | Kind::Secret => return,
             Kind::ZoneIngress => {
                 self.ingress.apply(key, object);
                 self.meshes.values_mut().for_each(|mesh| mesh.dirty = true);
@@ -134,6 +136,7 @@ impl Writer {
             Event::Unready { proxy, ports } => {
                 self.mesh(&proxy).change_presence(&proxy.name, |p| p.unready = ports);
             }
+            Event::Certified(proxy) => self.mesh(&proxy).offer_dirty = true,
             Event::Draining { proxy, done } => {
                 self.mesh(&proxy).change_presence(&proxy.name, |p| p.draining = true);
                 self.drained.push(done);
@@ -167,14 +170,18 @@ impl Writer {
     async fn publish(&mut self) {
         let Self { meshes, authority, ingress, offers, interner, sequence, drained, retry_at, .. } = self;
         let addresses = ingress.addresses();
-        for (name, mesh) in meshes.iter_mut().filter(|(_, mesh)| mesh.dirty) {
+        for (name, mesh) in meshes.iter_mut().filter(|(_, mesh)| mesh.dirty || mesh.offer_dirty) {
+            if !mesh.dirty {
+                let _ = offers.send(mesh.offer(name, authority.zone(), &self.insights));
+                continue;
+            }
             *sequence += 1;
             self.ingress_dirty = true;
             if let Err(error) = mesh.rebuild(name, authority, &addresses, interner, *sequence).await {
                 tracing::error!(mesh = name, %error, "proxies keep what they have; will try again");
                 *retry_at = Some(Instant::now() + RETRY);
             } else {
-                let _ = offers.send(mesh.offer(name, authority.zone()));
+                let _ = offers.send(mesh.offer(name, authority.zone(), &self.insights));
             }
         }
         if std::mem::take(&mut self.ingress_dirty) {

@@ -41,6 +41,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let diagnostics = diagnostics::router(Diagnostics { store: store.clone(), ready: ready.clone() });
     servers.http(bind(config.diagnostics_address, "--diagnostics-address").await?, diagnostics);
     let mut state = api_state(&config, &store, &tokens);
+    let mut signing = None;
     let further = match config.mode {
         Mode::Global => {
             let global = Global::new(store.clone(), tokens.clone());
@@ -48,7 +49,14 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
             zones::routes(global)
         }
         Mode::Standalone | Mode::Zone => {
-            let authority = Arc::new(Authority::new(store.clone(), &config.zone));
+            let authority = if config.mode == Mode::Zone {
+                let (authority, requests) = Authority::of_zone(store.clone(), &config.zone);
+                signing = Some(requests);
+                authority
+            } else {
+                Authority::standalone(store.clone(), &config.zone)
+            };
+            let authority = Arc::new(authority);
             let index = Index::start(store.clone(), authority.clone());
             state = state.with_index(index.clone());
             let (zone, tokens, store) = (config.zone.clone(), tokens.clone(), store.clone());
@@ -64,7 +72,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let api = ursa_api::router(state, further);
     servers.http(bind(config.api_http, "--api-http").await?, api.clone());
     servers.https(bind(config.api_https, "--api-https").await?, api, &tls)?;
-    if let Some(GlobalAddress { address, ca_file, token_file }) = &config.global {
+    if let (Some(GlobalAddress { address, ca_file, token_file }), Some(signing)) = (&config.global, signing) {
         let zone = ZoneConfig {
             zone: config.zone.clone(),
             global: address.clone(),
@@ -72,7 +80,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
             token_file: token_file.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
         };
-        ursa_sync::zone::start(zone, store);
+        ursa_sync::zone::start(zone, store, signing);
     }
 
     ready.store(true, Ordering::Release);

@@ -9,7 +9,7 @@ pub(crate) fn name(key: &ObjectKey) -> String {
 }
 
 pub(crate) fn encode(object: &Object) -> Vec<u8> {
-    json!({"object": object.to_value(), "created": object.meta.created}).to_string().into_bytes()
+    json!({"object": object.to_stored_value(), "created": object.meta.created}).to_string().into_bytes()
 }
 
 pub(crate) fn decode(bytes: &[u8]) -> Result<Object, String> {

@@ -13,9 +13,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use ursa_crds::{Kind, Meta, Object, ObjectKey, Spec, ZoneSpec};
 use ursa_identity::Tokens;
+use ursa_index::provided;
 use ursa_proto::sync::sync_server::{Sync, SyncServer};
 use ursa_proto::sync::{
-    Acknowledgement, Delta, FromGlobal, FromZone, GlobalWelcome, ZoneHello, from_global, from_zone,
+    Acknowledgement, Delta, FromGlobal, FromZone, GlobalWelcome, IntermediateSigned, SignIntermediate,
+    ZoneHello, from_global, from_zone,
 };
 use ursa_store::{Change, Store};
 
@@ -193,6 +195,10 @@ impl Global {
                             let acknowledgement = self.take(zone, delta).await?;
                             stream.send(sender, from_global::Message::Acknowledgement(acknowledgement)).await?;
                         }
+                        Some(from_zone::Message::SignIntermediate(request)) => {
+                            let answer = self.sign_intermediate(zone, &request);
+                            stream.send(sender, from_global::Message::IntermediateSigned(answer)).await?;
+                        }
                         Some(from_zone::Message::Hello(_)) | None => {
                             return Err(Status::invalid_argument("unexpected message"));
                         }
@@ -226,6 +232,20 @@ impl Global {
             outgoing: Outgoing::new(wire::read_held(hello.held).collect(), desired),
         };
         (stream, changes)
+    }
+
+    /// For the zone of the stream, whatever the request says.
+    fn sign_intermediate(&self, zone: &str, request: &SignIntermediate) -> IntermediateSigned {
+        let SignIntermediate { id, mesh, backend, csr } = request;
+        let signed = provided::sign_intermediate(&self.store, zone, mesh, backend, csr);
+        let (chain, reason) = match signed {
+            Ok(chain) => (chain, String::new()),
+            Err(reason) => {
+                tracing::warn!(zone, mesh, backend, reason, "signed no intermediate");
+                (String::new(), reason)
+            }
+        };
+        IntermediateSigned { id: *id, chain, reason }
     }
 
     /// Stores what a zone says of itself; the stream ends if it says anything else.

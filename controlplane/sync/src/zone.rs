@@ -1,19 +1,22 @@
 //! A zone's end: keeps one stream to global open, and goes on alone while there is none.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Streaming};
 use ursa_crds::{Object, ObjectKey, Owner};
+use ursa_index::SigningRequest;
 use ursa_proto::sync::sync_client::SyncClient;
 use ursa_proto::sync::{
-    Acknowledgement, Delta, FromGlobal, FromZone, GlobalWelcome, Ping, ZoneHello, from_global, from_zone,
+    Acknowledgement, Delta, FromGlobal, FromZone, GlobalWelcome, IntermediateSigned, Ping, SignIntermediate,
+    ZoneHello, from_global, from_zone,
 };
 use ursa_store::{Change, Store};
 
@@ -66,14 +69,19 @@ enum End {
 /// Whether the stream to global is open.
 pub type Connected = watch::Receiver<bool>;
 
-/// Keeps the zone in step with global until the store ends; says on the returned channel whether it is connected.
-pub fn start(config: ZoneConfig, store: Store) -> Connected {
+/// Keeps the zone in step with global until the store ends; says on the returned channel whether it is connected. What
+/// comes out of `signing` is asked of global.
+pub fn start(
+    config: ZoneConfig,
+    store: Store,
+    mut signing: mpsc::UnboundedReceiver<SigningRequest>,
+) -> Connected {
     let (sender, connected) = watch::channel(false);
     tokio::spawn(async move {
         let mut retry = FIRST_RETRY;
         loop {
             let zone = Zone { config: &config, store: &store, connected: &sender };
-            let end = zone.run().await;
+            let end = zone.run(&mut signing).await;
             if sender.send_replace(false) {
                 retry = FIRST_RETRY;
             }
@@ -93,17 +101,40 @@ struct Zone<'a> {
     connected: &'a watch::Sender<bool>,
 }
 
+/// Requests that global has not answered yet, by id.
+#[derive(Default)]
+struct SigningRequests {
+    last: u64,
+    open: HashMap<u64, oneshot::Sender<Result<String, String>>>,
+}
+
+impl SigningRequests {
+    fn ask(&mut self, request: SigningRequest) -> from_zone::Message {
+        let SigningRequest { mesh, backend, csr, reply } = request;
+        self.last += 1;
+        self.open.insert(self.last, reply);
+        from_zone::Message::SignIntermediate(SignIntermediate { id: self.last, mesh, backend, csr })
+    }
+
+    fn answer(&mut self, IntermediateSigned { id, chain, reason }: IntermediateSigned) {
+        if let Some(reply) = self.open.remove(&id) {
+            // Whoever asked and does not wait any more needs no answer.
+            let _ = reply.send(if reason.is_empty() { Ok(chain) } else { Err(reason) });
+        }
+    }
+}
+
 type Out = mpsc::Sender<FromZone>;
 
 impl Zone<'_> {
-    async fn run(&self) -> End {
-        match self.stream().await {
+    async fn run(&self, signing: &mut mpsc::UnboundedReceiver<SigningRequest>) -> End {
+        match self.stream(signing).await {
             Ok(()) => End::Closed,
             Err(end) => end,
         }
     }
 
-    async fn stream(&self) -> Result<(), End> {
+    async fn stream(&self, signing: &mut mpsc::UnboundedReceiver<SigningRequest>) -> Result<(), End> {
         let (out, messages) = mpsc::channel(8);
         let mut incoming = self.connect(ReceiverStream::new(messages)).await?;
         // Copies, and own objects as they are now: the watch begins before the hello says what is held.
@@ -131,6 +162,8 @@ impl Zone<'_> {
         let mut pings = interval(PING_EVERY);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut nonce, mut heard) = (0, Instant::now());
+        // Those that are open when the stream ends are dropped, and so asked again.
+        let mut open = SigningRequests::default();
         loop {
             if let Some(delta) = outgoing.next_delta() {
                 send(&out, from_zone::Message::Delta(wire::delta(delta))).await?;
@@ -141,6 +174,9 @@ impl Zone<'_> {
                     nonce += 1;
                     send(&out, from_zone::Message::Ping(Ping { nonce })).await?;
                 }
+                Some(request) = signing.recv(), if verdict != Verdict::Foreign => {
+                    send(&out, open.ask(request)).await?;
+                }
                 changed = changes.next() => {
                     for change in changed.ok_or(End::Closed)? {
                         self.tell(&mut outgoing, change);
@@ -150,6 +186,7 @@ impl Zone<'_> {
                     heard = Instant::now();
                     match message.ok_or(End::Closed)??.message {
                         Some(from_global::Message::Pong(_)) => {}
+                        Some(from_global::Message::IntermediateSigned(answer)) => open.answer(answer),
                         Some(from_global::Message::Acknowledgement(ack)) => outgoing.acknowledged(ack.sequence),
                         // Unanswered, so that global does not believe that it is followed.
                         Some(from_global::Message::Delta(_)) if verdict == Verdict::Foreign => {}

@@ -55,8 +55,8 @@ impl Caller {
         };
         let refused =
             |error: &dyn std::fmt::Display| Status::unauthenticated(format!("client certificate: {error}"));
-        let roots = context.authority.roots().await;
-        let id = verify_leaf(chain, &roots, Timestamp::now()).map_err(|error| refused(&error))?;
+        let issuers = context.authority.issuers().await;
+        let id = verify_leaf(chain, &issuers, Timestamp::now()).map_err(|error| refused(&error))?;
         Ok(Some(Self::Certificate(id)))
     }
 

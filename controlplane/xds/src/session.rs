@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use ursa_crds::{DecodeError, Object, ObjectKey, Spec};
-use ursa_index::{Connection, IdentityGrant, SnapshotReceiver};
+use ursa_index::{Certificate, Connection, IdentityGrant, SnapshotReceiver};
 use ursa_model::ProxyId;
 use ursa_proto::agent::agent_server::Agent;
 use ursa_proto::agent::{
@@ -75,15 +75,15 @@ impl Agent for AgentService {
         };
         let proxy = caller.registered(&self.context, &node_id)?;
         let grant = self.grant(&proxy).await?;
-        let authority = self.context.authority.ensure(&proxy.mesh, &grant.backend).await;
-        let authority = authority.map_err(|error| Status::unavailable(error.to_string()))?;
+        let authority = self.context.authority.current(&proxy.mesh, &grant.backend).await;
+        let authority =
+            authority.ok_or_else(|| Status::unavailable("the certificate authority is not ready"))?;
         let now = Timestamp::now();
         let chain = authority
             .sign(&csr, &grant.spiffe_id, grant.lifetime, now)
             .map_err(|error| Status::invalid_argument(format!("csr: {error}")))?;
-        self.context.index.insights().update(&proxy, |insight| {
-            insight.certificate_expires = now.checked_add(grant.lifetime).ok();
-        });
+        let expires = now.checked_add(grant.lifetime).unwrap_or(Timestamp::MAX);
+        self.context.index.certified(&proxy, Certificate { backend: grant.backend.clone(), expires });
         tracing::debug!(%proxy, spiffe_id = %grant.spiffe_id, "signed a certificate");
         Ok(Response::new(SignCertificateResponse { chain, signer: authority.signer().to_owned() }))
     }

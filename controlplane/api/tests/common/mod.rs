@@ -110,6 +110,11 @@ pub(crate) fn mesh() -> String {
     json!({"apiVersion": ursa_crds::API_VERSION, "kind": "Mesh"}).to_string()
 }
 
+/// The body of a secret; the path says the rest.
+pub(crate) fn secret(value: &str) -> String {
+    json!({"apiVersion": ursa_crds::API_VERSION, "kind": "Secret", "spec": {"value": value}}).to_string()
+}
+
 /// The body of a permission for this source; the path says the rest.
 pub(crate) fn permission(source: &str) -> Value {
     let service = |name: &str| json!([{"match": {"ursamesh.io/service": name}}]);

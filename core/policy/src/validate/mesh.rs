@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ursa_crds::MeshSpec;
+use ursa_crds::{CaType, MeshSpec};
 
 use super::Problems;
 use super::meta::label;
@@ -30,6 +30,16 @@ pub(super) fn check(spec: &MeshSpec, problems: &mut Problems) {
             names.insert(&backend.name),
             format!("{field}.name"),
             "another backend has this name",
+        );
+        let provided = backend.ca_type == CaType::Provided;
+        problems.require(
+            provided == backend.conf.is_some(),
+            format!("{field}.conf"),
+            if provided {
+                "is required: the secrets of a Provided authority, {cert: {secret: NAME}, key: {secret: NAME}}"
+            } else {
+                "a Builtin authority has none: leave it out, or say type: Provided"
+            },
         );
         let expiration = backend.dp_cert.rotation.expiration;
         problems.require(

@@ -3,6 +3,7 @@
 mod dataplane;
 mod mesh;
 mod meta;
+mod secret;
 mod tags;
 mod traffic_permission;
 mod traffic_route;
@@ -19,6 +20,7 @@ pub fn validate(object: &Object) -> Vec<Problem> {
     }
     match &object.spec {
         Spec::Mesh(spec) => mesh::check(spec, &mut problems),
+        Spec::Secret(spec) => secret::check(spec, &mut problems),
         Spec::Zone(_) => meta::label(&object.meta.name, "metadata.name", &mut problems),
         Spec::ZoneIngress(spec) => zone::check_ingress(spec, &mut problems),
         Spec::MeshZone(spec) => zone::check_mesh_zone(object, spec, &mut problems),

@@ -27,6 +27,10 @@ fn socket(socket: SocketSpec, field: &str, problems: &mut Problems) {
 
 pub(super) fn check_mesh_zone(object: &Object, spec: &MeshZoneSpec, problems: &mut Problems) {
     meta::label(&object.meta.name, "metadata.name", problems);
+    problems.at_most(8, spec.backends.len(), "spec.backends");
+    for (position, backend) in spec.backends.iter().enumerate() {
+        meta::label(&backend.name, &format!("spec.backends[{position}].name"), problems);
+    }
     problems.at_most(100_000, spec.services.len(), "spec.services");
     for (position, service) in spec.services.iter().enumerate() {
         let field = format!("spec.services[{position}]");
