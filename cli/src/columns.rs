@@ -59,6 +59,15 @@ fn columns(kind: Kind) -> &'static [Column] {
             Column("INBOUND", |spec| list(&spec["networking"]["inbound"], port_and_tags)),
             Column("OUTBOUND", |spec| list(&spec["networking"]["outbound"], port_and_tags)),
         ],
+        Kind::DataplaneInsight => &[
+            Column("ZONE", |spec| text(&spec["zone"])),
+            Column("CONNECTED", |spec| text(&spec["connected"])),
+            Column("INBOUND", |spec| list(&spec["inbounds"], port_and_tags)),
+        ],
+        Kind::ZoneInsight => &[
+            Column("CONNECTED", |spec| text(&spec["connected"])),
+            Column("VERSION", |spec| text(&spec["version"])),
+        ],
         Kind::TrafficPermission => &[
             Column("ACTION", |spec| text(&spec["action"])),
             Column("SOURCES", |spec| list(&spec["sources"], |selector| tags(&selector["match"]))),

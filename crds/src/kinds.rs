@@ -8,7 +8,10 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::decode::{Problem, strict};
-use crate::{dataplane, mesh, mesh_zone, secret, traffic_permission, traffic_route, zone, zone_ingress};
+use crate::{
+    dataplane, dataplane_insight, mesh, mesh_zone, secret, traffic_permission, traffic_route, zone,
+    zone_ingress, zone_insight,
+};
 
 /// Where the names of a kind are unique, and the REST path that follows from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +33,10 @@ pub enum Owner {
     ZoneOnly,
     /// The zone that the object names; global and the other zones get a copy.
     Zone,
+    /// The zone that the object names, of what it observes; global gets a copy.
+    ZoneObserved,
+    /// Global, of what it observes; it stays there.
+    GlobalObserved,
 }
 
 /// What is known of a kind without an object of it.
@@ -102,8 +109,17 @@ kinds! {
     ZoneIngress { module: zone_ingress, spec: ZoneIngressSpec, plural: "zoneingresses", singular: "zoneingress", short: &["zi"], scope: Global, owner: Zone },
     MeshZone { module: mesh_zone, spec: MeshZoneSpec, plural: "meshzones", singular: "meshzone", short: &[], scope: Mesh, owner: Zone },
     Dataplane { module: dataplane, spec: DataplaneSpec, plural: "dataplanes", singular: "dataplane", short: &["dp"], scope: Mesh, owner: ZoneOnly },
+    DataplaneInsight { module: dataplane_insight, spec: DataplaneInsightSpec, plural: "dataplaneinsights", singular: "dataplaneinsight", short: &["dpi"], scope: Mesh, owner: ZoneObserved },
+    ZoneInsight { module: zone_insight, spec: ZoneInsightSpec, plural: "zoneinsights", singular: "zoneinsight", short: &[], scope: Global, owner: GlobalObserved },
     TrafficPermission { module: traffic_permission, spec: TrafficPermissionSpec, plural: "trafficpermissions", singular: "trafficpermission", short: &["tp"], scope: Mesh, owner: Global },
     TrafficRoute { module: traffic_route, spec: TrafficRouteSpec, plural: "trafficroutes", singular: "trafficroute", short: &["tr"], scope: Mesh, owner: Global },
+}
+
+impl Owner {
+    /// Whether users write objects of the kind somewhere; all others are written by control planes.
+    pub fn is_users(self) -> bool {
+        matches!(self, Self::Global | Self::GlobalOnly | Self::ZoneOnly)
+    }
 }
 
 impl Kind {
@@ -142,10 +158,11 @@ impl Spec {
     /// The mesh that the object says it belongs to; `None` for kinds that belong to none.
     pub fn mesh(&self) -> Option<&str> {
         match self {
-            Self::Mesh(_) | Self::Zone(_) | Self::ZoneIngress(_) => None,
+            Self::Mesh(_) | Self::Zone(_) | Self::ZoneIngress(_) | Self::ZoneInsight(_) => None,
             Self::Secret(spec) => Some(&spec.mesh),
             Self::MeshZone(spec) => Some(&spec.mesh),
             Self::Dataplane(spec) => Some(&spec.mesh),
+            Self::DataplaneInsight(spec) => Some(&spec.mesh),
             Self::TrafficPermission(spec) => Some(&spec.mesh),
             Self::TrafficRoute(spec) => Some(&spec.mesh),
         }

@@ -8,6 +8,7 @@
 
 mod common;
 mod dataplane;
+mod dataplane_insight;
 mod decode;
 mod duration;
 mod kinds;
@@ -19,10 +20,14 @@ mod traffic_permission;
 mod traffic_route;
 mod zone;
 mod zone_ingress;
+mod zone_insight;
 
 pub use common::{DEFAULT_MESH, Selector, Tags, tag};
 pub use dataplane::{
     Dataplane, DataplaneSpec, HttpProbe, Inbound, Networking, Outbound, Probe, Protocol, TcpProbe,
+};
+pub use dataplane_insight::{
+    DataplaneInsight, DataplaneInsightSpec, ObservedCertificate, ObservedInbound, ObservedRejection,
 };
 pub use decode::{DecodeError, Problem, decode, decode_value, parse_documents};
 pub use duration::Duration;
@@ -39,6 +44,7 @@ pub use traffic_route::{
 };
 pub use zone::{Zone, ZoneSpec};
 pub use zone_ingress::{SocketSpec, ZoneIngress, ZoneIngressSpec};
+pub use zone_insight::{ZoneInsight, ZoneInsightSpec};
 
 /// The API group of every resource.
 pub const GROUP: &str = "ursamesh.io";

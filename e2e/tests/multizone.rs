@@ -52,6 +52,8 @@ async fn the_talk() -> anyhow::Result<()> {
     }
     let zones = mesh.global.ursactl(&["inspect", "zones"])?;
     assert!(ZONES.iter().all(|zone| zones.contains(zone)) && !zones.contains("false"), "{zones}");
+    let dataplanes = mesh.global.ursactl(&["inspect", "dataplanes"])?;
+    assert!(ZONES.iter().all(|zone| dataplanes.contains(&format!("server-{zone}"))), "{dataplanes}");
     let services = mesh.global.ursactl(&["inspect", "services"])?;
     assert!(services.contains("aws=1 east=1 west=1"), "{services}");
     // 4: all to east.
@@ -196,6 +198,18 @@ async fn a_crashed_agent_costs_its_own_share_only_until_it_is_back() -> anyhow::
     let mut mesh = Multizone::start("multizone-agent-killed").await?;
     mesh.open().await?;
     mesh.zones[0].server.process()?.kill()?;
+    let connected = async |connected: bool| {
+        eventually(&format!("global knows: connected {connected}"), SOON, async || {
+            let path = "/meshes/default/dataplanes+insights";
+            let (_, list) = mesh.global.api()?.send(reqwest::Method::GET, path, None).await?;
+            let items = list["items"].as_array().cloned().unwrap_or_default();
+            let of = items.iter().find(|item| item["dataplane"]["metadata"]["name"] == "server-aws");
+            anyhow::ensure!(items.len() == 6 && of.is_some_and(|of| of["insight"]["connected"] == connected));
+            Ok(())
+        })
+        .await
+    };
+    connected(false).await?;
     // Connections to the dead instance are tried elsewhere.
     eventually("the other zones answer aws", SOON, async || {
         let seen = shares(mesh.zones[0].outbound, 24).await?;
@@ -204,6 +218,7 @@ async fn a_crashed_agent_costs_its_own_share_only_until_it_is_back() -> anyhow::
     })
     .await?;
     mesh.zones[0].server.start()?;
+    connected(true).await?;
     mesh.zones[0].client.process()?.kill()?;
     mesh.zones[0].client.start()?;
     mesh.each_reaches(&ZONES).await

@@ -26,7 +26,8 @@ pub(crate) async fn run(common: &Common, environment: &Environment, inspect: &In
             (&["SERVICE", "INSTANCES", "ZONES"], service_row, services)
         }
         Inspect::Dataplanes => {
-            let titles = &["NAME", "SERVICE", "CONNECTED", "SINCE", "REFUSED", "CERTIFICATE ENDS", "ENVOY"];
+            let titles =
+                &["NAME", "ZONE", "SERVICE", "CONNECTED", "SINCE", "REFUSED", "CERTIFICATE ENDS", "ENVOY"];
             (titles, dataplane_row, client.get(&["meshes", mesh, "dataplanes+insights"]).await?)
         }
         Inspect::Dataplane { name, view } => {
@@ -85,6 +86,7 @@ fn dataplane_row(item: &Value) -> Vec<String> {
         if insight["connected"] == true { &insight["connectedAt"] } else { &insight["disconnectedAt"] };
     vec![
         text(&dataplane["metadata"]["name"]),
+        text(&item["zone"]),
         text(&inbound["tags"]["ursamesh.io/service"]),
         text(&insight["connected"]),
         since(changed),

@@ -6,7 +6,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde_json::{Value, json};
-use ursa_crds::{Kind, ObjectKey, Spec, tag};
+use ursa_crds::{DataplaneInsightSpec, Kind, ObjectKey, Spec, tag};
 use ursa_index::{Index, ProxyInsight};
 use ursa_model::ProxyId;
 
@@ -38,23 +38,54 @@ pub(crate) async fn services(
     Ok(body::answer(StatusCode::OK, &headers, &json!({"items": items})))
 }
 
-/// `GET /meshes/{mesh}/dataplanes+insights`: every dataplane of the zone with what is known of its proxy, by name.
+/// `GET /meshes/{mesh}/dataplanes+insights`: every dataplane with what is known of its proxy, by name; at global those of
+/// all zones, as far as the zones report them.
 pub(crate) async fn insights(
     State(state): State<ApiState>,
     Path(mesh): Path<String>,
     headers: HeaderMap,
 ) -> Answer {
     known_mesh(&state, &mesh)?;
-    let index = index(&state)?;
+    let Some(index) = &state.index else {
+        let items: Vec<Value> = reported(&state, &mesh);
+        return Ok(body::answer(StatusCode::OK, &headers, &json!({"items": items})));
+    };
     let dataplanes = state.store.list_in_mesh(Kind::Dataplane, &mesh);
     let items: Vec<Value> = dataplanes
         .iter()
         .map(|object| {
             let insight = index.insights().get(&ProxyId::new(&mesh, &object.meta.name)).unwrap_or_default();
-            json!({"dataplane": object.to_value(), "insight": insight_value(&insight)})
+            json!({"zone": state.info.zone, "dataplane": object.to_value(), "insight": insight_value(&insight)})
         })
         .collect();
     Ok(body::answer(StatusCode::OK, &headers, &json!({"items": items})))
+}
+
+/// What zones report, in the form of [`insights`].
+fn reported(state: &ApiState, mesh: &str) -> Vec<Value> {
+    let item = |spec: &DataplaneInsightSpec| {
+        let networking = json!({"address": spec.address, "inbound": spec.inbounds});
+        json!({
+            "zone": spec.zone,
+            "dataplane": {"metadata": {"name": spec.dataplane}, "spec": {"mesh": mesh, "networking": networking}},
+            "insight": {
+                "connected": spec.connected,
+                "connectedAt": spec.connected_at,
+                "disconnectedAt": spec.disconnected_at,
+                "agentVersion": spec.agent_version,
+                "envoyVersion": spec.envoy_version,
+                "rejections": spec.rejections,
+                "certificateBackend": spec.certificate.as_ref().map(|held| &held.backend),
+                "certificateExpires": spec.certificate.as_ref().map(|held| held.expires),
+            },
+        })
+    };
+    let all = state.store.list_in_mesh(Kind::DataplaneInsight, mesh);
+    let specs = all.iter().filter_map(|object| match &object.spec {
+        Spec::DataplaneInsight(spec) => Some(spec),
+        _ => None,
+    });
+    specs.map(item).collect()
 }
 
 /// `GET /meshes/{mesh}/dataplanes/{name}/{view}`: `config` is what the proxy is to do, `policies` is why, `clusters` is

@@ -52,7 +52,10 @@ impl Mode {
     /// Why users may not write objects of a kind here; `None` if they may.
     fn refuses(self, kind: Kind) -> Option<&'static str> {
         match (self, kind.info().owner) {
-            (_, Owner::Zone) => Some("it is written by the zone's control plane, from what its agents say"),
+            (_, Owner::Zone | Owner::ZoneObserved) => {
+                Some("it is written by the zone's control plane, from what its agents say")
+            }
+            (_, Owner::GlobalObserved) => Some("it is written by global, from what it observes"),
             (Self::Zone, Owner::Global | Owner::GlobalOnly) => Some("it belongs to global: change it there"),
             (Self::Global, Owner::ZoneOnly) => Some("it belongs to a zone: change it there"),
             _ => None,

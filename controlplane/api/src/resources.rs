@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
-use ursa_crds::{DecodeError, KINDS, Kind, Object, ObjectKey, Owner, Scope};
+use ursa_crds::{DecodeError, KINDS, Kind, Object, ObjectKey, Scope};
 use ursa_store::Outcome;
 
 use crate::body::Whole;
@@ -123,7 +123,7 @@ fn known_mesh(state: &ApiState, mesh: &str) -> Result<(), Problem> {
 fn empty_mesh(state: &ApiState, mesh: &str) -> Result<(), Problem> {
     let held: Vec<String> = KINDS
         .iter()
-        .filter(|info| info.scope == Scope::Mesh && info.owner != Owner::Zone)
+        .filter(|info| info.scope == Scope::Mesh && info.owner.is_users())
         .map(|info| (info.plural, state.store.list_in_mesh(info.kind, mesh).len()))
         .filter(|(_, count)| *count > 0)
         .map(|(plural, count)| format!("{count} {plural}"))

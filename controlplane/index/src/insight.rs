@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use jiff::Timestamp;
+use ursa_crds::{DataplaneInsightSpec, ObservedCertificate};
 use ursa_envoy::ResourceKey;
 use ursa_model::ProxyId;
 
@@ -58,10 +59,32 @@ impl Insights {
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(proxy).cloned()
     }
 
-    /// Changes what is known of one proxy.
-    pub fn update(&self, proxy: &ProxyId, change: impl FnOnce(&mut ProxyInsight)) {
+    /// Counts what happens all the time.
+    pub fn count(&self, proxy: &ProxyId, change: impl FnOnce(&mut ProxyInsight)) {
+        change(self.0.write().unwrap_or_else(PoisonError::into_inner).entry(proxy.clone()).or_default());
+    }
+
+    /// What was known before the control plane started; that agents are connected is seen anew.
+    pub(crate) fn remember(&self, spec: &DataplaneInsightSpec) {
+        let certificate =
+            |held: &ObservedCertificate| Certificate { backend: held.backend.clone(), expires: held.expires };
+        self.count(&ProxyId::new(&spec.mesh, &spec.dataplane), |insight| {
+            insight.connected_at = spec.connected_at;
+            insight.disconnected_at = spec.disconnected_at;
+            insight.agent_version.clone_from(&spec.agent_version);
+            insight.envoy_version.clone_from(&spec.envoy_version);
+            insight.certificate = spec.certificate.as_ref().map(certificate);
+        });
+    }
+
+    /// Changes what is known of one proxy; whether anything changed but counts of what happens all the time.
+    pub(crate) fn update(&self, proxy: &ProxyId, change: impl FnOnce(&mut ProxyInsight)) -> bool {
         let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        change(all.entry(proxy.clone()).or_default());
+        let insight = all.entry(proxy.clone()).or_default();
+        let before = insight.clone();
+        change(insight);
+        *insight
+            != ProxyInsight { acknowledged: insight.acknowledged, responses: insight.responses, ..before }
     }
 
     /// How many proxies of a mesh hold a certificate that has not expired, by backend.

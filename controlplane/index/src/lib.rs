@@ -14,6 +14,7 @@ mod mesh;
 mod offer;
 mod presence;
 pub mod provided;
+mod report;
 mod snapshot;
 mod writer;
 
@@ -68,15 +69,10 @@ impl Index {
         receiver.await.ok()
     }
 
-    /// Says that a certificate was signed for a proxy.
-    pub fn certified(&self, proxy: &ProxyId, certificate: Certificate) {
-        let mut changed = false;
-        self.insights.update(proxy, |insight| {
-            let before = insight.certificate.replace(certificate.clone());
-            changed = before.is_none_or(|before| before.backend != certificate.backend);
-        });
-        if changed {
-            self.send(Event::Certified(proxy.clone()));
+    /// Changes what is known of a proxy.
+    pub fn observe(&self, proxy: &ProxyId, change: impl FnOnce(&mut ProxyInsight)) {
+        if self.insights.update(proxy, change) {
+            self.send(Event::Observed(proxy.clone()));
         }
     }
 

@@ -1,15 +1,16 @@
 //! The state of one mesh in this zone, and what follows from it for each proxy.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use ursa_crds::{AvailableService, Kind, MeshSpec, MeshZoneSpec, Meta, Object, ObjectKey, Spec, ZoneBackend};
 use ursa_envoy::{Interner, Resource, ResourceSet, endpoint_resource, translate};
-use ursa_model::{DestinationId, ProxyModel, TrustBundle, TrustDomain};
+use ursa_model::{DestinationId, ProxyId, ProxyModel, TrustBundle, TrustDomain};
 use ursa_policy::{Instance, MeshInput, MeshView, RemoteService, RemoteZone};
 
 use crate::SnapshotReceiver;
@@ -17,6 +18,7 @@ use crate::authority::{Authority, AuthorityError};
 use crate::insight::Insights;
 use crate::offer::Offer;
 use crate::presence::Presence;
+use crate::report;
 use crate::snapshot::{IdentityGrant, ProxyView, Snapshot};
 
 /// What meshes share: where the ingresses of the other zones are reached.
@@ -34,6 +36,8 @@ pub(crate) struct MeshState {
     pub(crate) offer_dirty: bool,
     /// Names of the backends whose roots are trusted, in order.
     backends: Vec<String>,
+    /// Dataplanes of which something was observed that is not reported yet.
+    pub(crate) observed: BTreeSet<String>,
 }
 
 /// A proxy that is listened for.
@@ -48,6 +52,7 @@ impl MeshState {
     pub(crate) fn apply(&mut self, key: &ObjectKey, object: Option<Arc<Object>>, now: Instant) {
         self.dirty = true;
         if key.kind == Kind::Dataplane {
+            self.observed.insert(key.name.clone());
             if object.is_some() {
                 self.presence.entry(key.name.clone()).or_insert_with(|| Presence::unseen(now));
             } else {
@@ -70,6 +75,7 @@ impl MeshState {
     pub(crate) fn change_presence(&mut self, proxy: &str, change: impl FnOnce(&mut Presence)) {
         if let Some(presence) = self.presence.get_mut(proxy) {
             self.dirty = true;
+            self.observed.insert(proxy.to_owned());
             change(presence);
         }
     }
@@ -80,8 +86,11 @@ impl MeshState {
     }
 
     pub(crate) fn expire(&mut self, now: Instant) {
-        for presence in self.presence.values_mut() {
-            self.dirty |= presence.expire(now);
+        for (proxy, presence) in &mut self.presence {
+            if presence.expire(now) {
+                self.dirty = true;
+                self.observed.insert(proxy.clone());
+            }
         }
     }
 
@@ -160,6 +169,34 @@ impl MeshState {
             _ => None,
         });
         all.filter(|(zone, _)| *zone != own).collect()
+    }
+
+    /// Something was observed of a proxy that changes nothing for others.
+    pub(crate) fn observe(&mut self, proxy: &str) {
+        self.offer_dirty = true;
+        self.observed.insert(proxy.to_owned());
+    }
+
+    /// Reports what was observed since the last time.
+    pub(crate) fn report(
+        &mut self,
+        name: &str,
+        zone: &str,
+        insights: &Insights,
+        reports: &UnboundedSender<Offer>,
+    ) {
+        for proxy in std::mem::take(&mut self.observed) {
+            let key = ObjectKey::in_mesh(Kind::Dataplane, name, &proxy);
+            let report = match self.objects.get(&key).map(|object| &object.spec) {
+                Some(Spec::Dataplane(spec)) => {
+                    let insight = insights.get(&ProxyId::new(name, &proxy)).unwrap_or_default();
+                    let presence = self.presence.get(&proxy);
+                    Offer::Offered(Box::new(report::object(zone, &proxy, spec, presence, &insight)))
+                }
+                _ => Offer::Withdrawn(report::key(name, zone, &proxy)),
+            };
+            let _ = reports.send(report);
+        }
     }
 
     /// What this zone offers in this mesh.

@@ -1,4 +1,4 @@
-//! Writes what this zone offers into its store, from where it goes to the other zones.
+//! Writes what this zone offers and observes into its store, from where it goes to global and the other zones.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,11 +9,11 @@ use ursa_store::{Store, StoreError};
 
 const RETRY: Duration = Duration::from_secs(1);
 
-/// What a zone offers in a mesh.
+/// What a zone says of itself.
 pub(crate) enum Offer {
     /// This.
     Offered(Box<Object>),
-    /// Nothing any more: the mesh is gone.
+    /// Nothing any more: what it was about is gone.
     Withdrawn(ObjectKey),
 }
 
@@ -41,7 +41,7 @@ impl Offer {
     }
 }
 
-/// Takes offers and stores each mesh's last; a write that changes nothing is none.
+/// Takes offers and stores the last of each object; a write that changes nothing is none.
 pub(crate) fn start(store: Store) -> mpsc::UnboundedSender<Offer> {
     let (sender, mut offers) = mpsc::unbounded_channel::<Offer>();
     tokio::spawn(async move {
@@ -50,12 +50,14 @@ pub(crate) fn start(store: Store) -> mpsc::UnboundedSender<Offer> {
             while let Ok(offer) = offers.try_recv() {
                 latest.insert(offer.key(), offer);
             }
-            for (key, offer) in latest {
+            // Together: the store writes what has come so far in one transaction.
+            let stored = latest.iter().map(async |(key, offer)| {
                 while let Err(error) = offer.store(&store).await {
-                    tracing::error!(%key, %error, "cannot store what the zone offers; will try again");
+                    tracing::error!(%key, %error, "cannot store what the zone observes; will try again");
                     tokio::time::sleep(RETRY).await;
                 }
-            }
+            });
+            futures::future::join_all(stored).await;
         }
     });
     sender

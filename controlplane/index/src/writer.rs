@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
-use ursa_crds::{Kind, Object, ObjectKey};
+use ursa_crds::{Kind, Object, ObjectKey, Spec};
 use ursa_envoy::Interner;
 use ursa_model::ProxyId;
 use ursa_store::Store;
@@ -24,7 +24,7 @@ pub(crate) enum Event {
     Connected(ProxyId),
     Disconnected(ProxyId),
     Unready { proxy: ProxyId, ports: BTreeSet<u16> },
-    Certified(ProxyId),
+    Observed(ProxyId),
     Draining { proxy: ProxyId, done: oneshot::Sender<()> },
     Subscribe { proxy: ProxyId, reply: oneshot::Sender<SnapshotReceiver> },
     Inspect { proxy: ProxyId, reply: oneshot::Sender<Option<ProxyView>> },
@@ -76,8 +76,14 @@ impl Writer {
     pub(crate) async fn run(mut self) {
         let (objects, mut changes) = self.store.watch();
         for object in objects {
+            if let Spec::DataplaneInsight(spec) = &object.spec {
+                self.insights.remember(spec);
+            }
             self.change(&object.key(), Some(object.clone()));
         }
+        // All of it is known: what has changed is yet to be seen.
+        self.meshes.values_mut().for_each(|mesh| mesh.observed.clear());
+        self.forget_gone();
         loop {
             self.publish().await;
             let deadline = self.deadline();
@@ -102,13 +108,24 @@ impl Writer {
         }
     }
 
+    /// What is reported of dataplanes that went while this control plane was away.
+    fn forget_gone(&mut self) {
+        for object in self.store.list(Kind::DataplaneInsight) {
+            let Spec::DataplaneInsight(spec) = &object.spec else { continue };
+            let dataplane = ObjectKey::in_mesh(Kind::Dataplane, &spec.mesh, &spec.dataplane);
+            if self.store.get(&dataplane).is_none() {
+                let _ = self.offers.send(Offer::Withdrawn(object.key()));
+            }
+        }
+    }
+
     fn deadline(&self) -> Option<Instant> {
         self.meshes.values().filter_map(MeshState::deadline).chain(self.retry_at).min()
     }
 
     fn change(&mut self, key: &ObjectKey, object: Option<Arc<Object>>) {
         match key.kind {
-            Kind::Zone | Kind::Secret => return,
+            Kind::Zone | Kind::Secret | Kind::ZoneInsight | Kind::DataplaneInsight => return,
             Kind::ZoneIngress => {
                 self.ingress.apply(key, object);
                 self.meshes.values_mut().for_each(|mesh| mesh.dirty = true);
@@ -128,7 +145,7 @@ impl Writer {
         match event {
             // An ingress has no endpoints of its own: what becomes of its agent changes nothing for others.
             Event::Connected(proxy) | Event::Disconnected(proxy) if proxy.mesh.is_empty() => {}
-            Event::Unready { proxy, .. } if proxy.mesh.is_empty() => {}
+            Event::Unready { proxy, .. } | Event::Observed(proxy) if proxy.mesh.is_empty() => {}
             Event::Connected(proxy) => self.mesh(&proxy).connected(&proxy.name, now),
             Event::Disconnected(proxy) => {
                 self.mesh(&proxy).change_presence(&proxy.name, |p| p.disconnected(now));
@@ -136,7 +153,7 @@ impl Writer {
             Event::Unready { proxy, ports } => {
                 self.mesh(&proxy).change_presence(&proxy.name, |p| p.unready = ports);
             }
-            Event::Certified(proxy) => self.mesh(&proxy).offer_dirty = true,
+            Event::Observed(proxy) => self.mesh(&proxy).observe(&proxy.name),
             Event::Draining { proxy, done } => {
                 self.mesh(&proxy).change_presence(&proxy.name, |p| p.draining = true);
                 self.drained.push(done);
@@ -187,6 +204,9 @@ impl Writer {
         if std::mem::take(&mut self.ingress_dirty) {
             let views = meshes.values().filter_map(|mesh| mesh.view.as_ref());
             ingress.publish(authority.zone(), views, interner, *sequence);
+        }
+        for (name, mesh) in meshes.iter_mut() {
+            mesh.report(name, authority.zone(), &self.insights, offers);
         }
         for done in drained.drain(..) {
             let _ = done.send(());

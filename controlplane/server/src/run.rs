@@ -45,6 +45,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let further = match config.mode {
         Mode::Global => {
             let global = Global::new(store.clone(), tokens.clone());
+            global.start().await;
             servers.grpc(bind(config.sync_address, "--sync-address").await?, global.routes(), &tls)?;
             zones::routes(global)
         }

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
-use ursa_crds::{Kind, Meta, Object, ObjectKey, Spec, ZoneSpec};
+use ursa_crds::{Kind, Meta, Object, ObjectKey, Spec, ZoneInsightSpec, ZoneSpec};
 use ursa_identity::Tokens;
 use ursa_index::provided;
 use ursa_proto::sync::sync_server::{Sync, SyncServer};
@@ -130,6 +130,12 @@ impl Sync for Global {
             let newer = open(&global.zones.lock().unwrap_or_else(PoisonError::into_inner));
             if !newer {
                 global.update(&zone, |state| state.connected = false);
+                global
+                    .observe(&zone, |insight| {
+                        insight.connected = false;
+                        insight.disconnected_at = Some(Timestamp::now());
+                    })
+                    .await;
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
@@ -159,6 +165,12 @@ impl Global {
             *state = ZoneState { connected: true, version: hello.version.clone(), ..ZoneState::default() };
         });
         tracing::info!(zone, version = hello.version, "zone connected");
+        self.observe(zone, |insight| {
+            insight.connected = true;
+            insight.connected_at = Some(Timestamp::now());
+            insight.version.clone_from(&hello.version);
+        })
+        .await;
         let (mut stream, mut changes) = self.open(zone, hello);
         let copies = ownership::select(&self.store, |object| ownership::goes_up(object, zone));
         let welcome = GlobalWelcome {
@@ -218,6 +230,28 @@ impl Global {
             self.store.put(object, Some(0)).await.map_err(|error| Status::unavailable(error.to_string()))?;
         }
         Ok(())
+    }
+
+    /// Writes what was observed of a zone. It is worth a warning if that fails, and no zone's connection.
+    async fn observe(&self, zone: &str, change: impl FnOnce(&mut ZoneInsightSpec)) {
+        let meta = Meta { name: zone.to_owned(), ..Meta::default() };
+        let mut object = Object { meta, spec: Spec::ZoneInsight(ZoneInsightSpec::default()) };
+        if let Some(known) = self.store.get(&object.key()) {
+            object.spec = known.spec.clone();
+        }
+        if let Spec::ZoneInsight(spec) = &mut object.spec {
+            change(spec);
+        }
+        if let Err(error) = self.store.put(object, None).await {
+            tracing::warn!(zone, %error, "cannot store what was observed of the zone");
+        }
+    }
+
+    /// At the start: no zone is connected yet.
+    pub async fn start(&self) {
+        for object in self.store.list(Kind::ZoneInsight) {
+            self.observe(&object.meta.name, |insight| insight.connected = false).await;
+        }
     }
 
     /// What the zone lacks, and the changes from then on.

@@ -8,6 +8,7 @@ pub fn owning_zone(object: &Object) -> Option<&str> {
     match &object.spec {
         Spec::MeshZone(_) => Some(&object.meta.name),
         Spec::ZoneIngress(spec) => Some(&spec.zone),
+        Spec::DataplaneInsight(spec) => Some(&spec.zone),
         _ => None,
     }
 }
@@ -17,13 +18,18 @@ pub fn goes_down(object: &Object, zone: &str, enabled: impl Fn(&str) -> bool) ->
     match object.kind().info().owner {
         Owner::Global => true,
         Owner::Zone => owning_zone(object).is_some_and(|owner| owner != zone && enabled(owner)),
-        Owner::GlobalOnly | Owner::ZoneOnly => false,
+        Owner::GlobalOnly | Owner::ZoneOnly | Owner::ZoneObserved | Owner::GlobalObserved => false,
     }
+}
+
+/// Whether zones send their objects of a kind up.
+pub fn is_sent_up(kind: Kind) -> bool {
+    matches!(kind.info().owner, Owner::Zone | Owner::ZoneObserved)
 }
 
 /// Whether a zone sends an object up.
 pub fn goes_up(object: &Object, zone: &str) -> bool {
-    object.kind().info().owner == Owner::Zone && owning_zone(object) == Some(zone)
+    is_sent_up(object.kind()) && owning_zone(object) == Some(zone)
 }
 
 /// Whether an object in a zone's store is a copy of global's or of another zone's.
@@ -31,7 +37,7 @@ pub fn is_copy(object: &Object, zone: &str) -> bool {
     match object.kind().info().owner {
         Owner::Global => true,
         Owner::Zone => owning_zone(object) != Some(zone),
-        Owner::GlobalOnly | Owner::ZoneOnly => false,
+        Owner::GlobalOnly | Owner::ZoneOnly | Owner::ZoneObserved | Owner::GlobalObserved => false,
     }
 }
 
@@ -42,7 +48,9 @@ pub fn check_from_zone(object: &Object, zone: &str) -> Result<(), String> {
         return Err(format!("{} is not owned by zone {zone}", object.key()));
     }
     let own_name = match object.kind() {
-        Kind::ZoneIngress => name.strip_prefix(zone).is_some_and(|rest| rest.starts_with('.')),
+        Kind::ZoneIngress | Kind::DataplaneInsight => {
+            name.strip_prefix(zone).is_some_and(|rest| rest.starts_with('.'))
+        }
         _ => name == zone,
     };
     if own_name { valid(object) } else { Err(format!("{} is not a name of zone {zone}", object.key())) }

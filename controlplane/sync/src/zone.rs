@@ -11,7 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Streaming};
-use ursa_crds::{Object, ObjectKey, Owner};
+use ursa_crds::{Object, ObjectKey};
 use ursa_index::SigningRequest;
 use ursa_proto::sync::sync_client::SyncClient;
 use ursa_proto::sync::{
@@ -241,7 +241,7 @@ impl Zone<'_> {
             if ownership::goes_up(&object, &self.config.zone) {
                 outgoing.change(key, Some((wire::version(&object), object)));
             }
-        } else if key.kind.info().owner == Owner::Zone && is_own_name(&key, &self.config.zone) {
+        } else if ownership::is_sent_up(key.kind) && is_own_name(&key, &self.config.zone) {
             // Global ignores the removal of what it does not hold of this zone.
             outgoing.change(key, None);
         }

@@ -6,11 +6,12 @@ use std::pin::Pin;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
+use ursa_envoy::ResourceSet;
 use ursa_envoy::wire::{
     AggregatedDiscoveryService, DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest,
     DiscoveryResponse,
 };
-use ursa_index::{Insights, Rejection, SnapshotReceiver};
+use ursa_index::{Index, Rejection, SnapshotReceiver};
 use ursa_model::ProxyId;
 
 use crate::Context;
@@ -74,12 +75,8 @@ async fn serve(
     let proxy = caller.registered(context, &node_id)?;
     let snapshots = context.index.subscribe(&proxy).await;
     let snapshots = snapshots.ok_or_else(|| Status::unavailable("the control plane is stopping"))?;
-    let mut stream = ProxyStream {
-        proxy,
-        insights: context.index.insights().clone(),
-        delta: DeltaStream::default(),
-        sequence: 0,
-    };
+    let mut stream =
+        ProxyStream { proxy, index: context.index.clone(), delta: DeltaStream::default(), sequence: 0 };
     tracing::debug!(proxy = %stream.proxy, "delta stream opened");
     stream.request(&first)?;
     let result = stream.run(snapshots, requests, responses).await;
@@ -89,7 +86,7 @@ async fn serve(
 
 struct ProxyStream {
     proxy: ProxyId,
-    insights: Insights,
+    index: Index,
     delta: DeltaStream,
     sequence: u64,
 }
@@ -110,6 +107,7 @@ impl ProxyStream {
                     }
                     if let Some(snapshot) = snapshots.borrow_and_update().as_ref() {
                         self.sequence = snapshot.sequence;
+                        self.forget_replaced(&snapshot.resources);
                         self.delta.aim(snapshot.resources.clone());
                     }
                 }
@@ -119,15 +117,28 @@ impl ProxyStream {
                 },
             }
             for response in self.delta.responses() {
-                self.insights.update(&self.proxy, |insight| insight.responses += 1);
+                self.index.insights().count(&self.proxy, |insight| insight.responses += 1);
                 if responses.send(Ok(response)).await.is_err() {
                     return Ok(());
                 }
             }
             if self.delta.is_settled() {
-                self.insights.update(&self.proxy, |insight| insight.acknowledged = self.sequence);
+                self.index.insights().count(&self.proxy, |insight| insight.acknowledged = self.sequence);
             }
         }
+    }
+
+    /// A resource that was refused is of no concern once another version of it, or none, is wanted.
+    fn forget_replaced(&self, wanted: &ResourceSet) {
+        let refused = self.index.insights().get(&self.proxy).unwrap_or_default().rejections;
+        if refused.is_empty() {
+            return;
+        }
+        self.index.observe(&self.proxy, |insight| {
+            insight.rejections.retain(|key, rejection| {
+                wanted.get(key).is_some_and(|resource| resource.version == rejection.version)
+            });
+        });
     }
 
     fn request(&mut self, request: &DeltaDiscoveryRequest) -> Result<(), Status> {
@@ -143,7 +154,7 @@ impl ProxyStream {
             .ok_or_else(|| Status::invalid_argument(format!("unknown type {:?}", request.type_url)))?;
         if let Answer::Refused { resources, message } = answer {
             tracing::warn!(proxy = %self.proxy, type_url = request.type_url, %message, "the proxy refused resources");
-            self.insights.update(&self.proxy, |insight| {
+            self.index.observe(&self.proxy, |insight| {
                 let rejection = |version| Rejection { version, message: message.clone() };
                 insight
                     .rejections

@@ -83,7 +83,8 @@ impl Agent for AgentService {
             .sign(&csr, &grant.spiffe_id, grant.lifetime, now)
             .map_err(|error| Status::invalid_argument(format!("csr: {error}")))?;
         let expires = now.checked_add(grant.lifetime).unwrap_or(Timestamp::MAX);
-        self.context.index.certified(&proxy, Certificate { backend: grant.backend.clone(), expires });
+        let certificate = Certificate { backend: grant.backend.clone(), expires };
+        self.context.index.observe(&proxy, |insight| insight.certificate = Some(certificate));
         tracing::debug!(%proxy, spiffe_id = %grant.spiffe_id, "signed a certificate");
         Ok(Response::new(SignCertificateResponse { chain, signer: authority.signer().to_owned() }))
     }
@@ -119,7 +120,7 @@ async fn serve(
     };
     let proxy = register(context, caller, &hello).await?;
     let connection = context.index.connect(&proxy);
-    context.index.insights().update(&proxy, |insight| {
+    context.index.observe(&proxy, |insight| {
         insight.connected = true;
         insight.connected_at = Some(Timestamp::now());
         insight.agent_version.clone_from(&hello.agent_version);
@@ -131,7 +132,7 @@ async fn serve(
     let snapshots = context.index.subscribe(&proxy).await;
     let snapshots = snapshots.ok_or_else(|| Status::unavailable("the control plane is stopping"))?;
     let result = converse(context, &proxy, &connection, messages, snapshots, sender).await;
-    context.index.insights().update(&proxy, |insight| {
+    context.index.observe(&proxy, |insight| {
         insight.connected = false;
         insight.disconnected_at = Some(Timestamp::now());
     });

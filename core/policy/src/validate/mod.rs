@@ -24,6 +24,8 @@ pub fn validate(object: &Object) -> Vec<Problem> {
         Spec::Zone(_) => meta::label(&object.meta.name, "metadata.name", &mut problems),
         Spec::ZoneIngress(spec) => zone::check_ingress(spec, &mut problems),
         Spec::MeshZone(spec) => zone::check_mesh_zone(object, spec, &mut problems),
+        Spec::DataplaneInsight(spec) => zone::check_dataplane_insight(object, spec, &mut problems),
+        Spec::ZoneInsight(_) => meta::label(&object.meta.name, "metadata.name", &mut problems),
         Spec::Dataplane(spec) => dataplane::check(spec, &mut problems),
         Spec::TrafficPermission(spec) => traffic_permission::check(spec, &mut problems),
         Spec::TrafficRoute(spec) => traffic_route::check(spec, &mut problems),

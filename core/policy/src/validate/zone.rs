@@ -1,6 +1,6 @@
-//! `ZoneIngress` and `MeshZone`.
+//! `ZoneIngress`, `MeshZone` and `DataplaneInsight`.
 
-use ursa_crds::{MeshZoneSpec, Object, Protocol, SocketSpec, ZoneIngressSpec};
+use ursa_crds::{DataplaneInsightSpec, MeshZoneSpec, Object, Protocol, SocketSpec, ZoneIngressSpec};
 use ursa_model::SpiffeId;
 
 use super::{Problems, meta, tags};
@@ -23,6 +23,14 @@ fn socket(socket: SocketSpec, field: &str, problems: &mut Problems) {
         format!("{address} is not the address of one host"),
     );
     problems.require(port > 0, format!("{field}.port"), "must be between 1 and 65535");
+}
+
+pub(super) fn check_dataplane_insight(object: &Object, spec: &DataplaneInsightSpec, problems: &mut Problems) {
+    meta::label(&spec.zone, "spec.zone", problems);
+    let expected = DataplaneInsightSpec::name(&spec.zone, &spec.dataplane);
+    problems.require(object.meta.name == expected, "metadata.name", format!("must be {expected}"));
+    problems.at_most(1000, spec.inbounds.len(), "spec.inbounds");
+    problems.at_most(1000, spec.rejections.len(), "spec.rejections");
 }
 
 pub(super) fn check_mesh_zone(object: &Object, spec: &MeshZoneSpec, problems: &mut Problems) {

@@ -1,0 +1,118 @@
+//! `DataplaneInsight`: what a zone's control plane observes of one proxy. Written by it only; global gets a copy.
+
+use jiff::Timestamp;
+use kube_derive::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::Tags;
+use crate::common::default_mesh;
+
+/// What is observed of one proxy. The resource's name is `<zone>.<dataplane>`. Written when something changes, so counts
+/// of what happens all the time are not in it.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "ursamesh.io",
+    version = "v1alpha1",
+    kind = "DataplaneInsight",
+    plural = "dataplaneinsights",
+    shortname = "dpi",
+    namespaced,
+    category = "ursa",
+    doc = "What a zone's control plane observes of one proxy. Written by control planes only.",
+    printcolumn(name = "Mesh", type_ = "string", json_path = ".spec.mesh"),
+    printcolumn(name = "Zone", type_ = "string", json_path = ".spec.zone"),
+    printcolumn(name = "Connected", type_ = "boolean", json_path = ".spec.connected"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    crates(kube_core = "::kube_core")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct DataplaneInsightSpec {
+    /// The mesh.
+    #[serde(default = "default_mesh")]
+    #[schemars(length(min = 1, max = 63))]
+    pub mesh: String,
+    /// The zone.
+    #[schemars(length(min = 1, max = 63))]
+    pub zone: String,
+    /// The dataplane's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub dataplane: String,
+    /// Where the proxy is reached.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub address: String,
+    /// What it serves, in the order of the dataplane.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000))]
+    pub inbounds: Vec<ObservedInbound>,
+    /// Whether its agent is connected.
+    #[serde(default)]
+    pub connected: bool,
+    /// When its agent connected last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub connected_at: Option<Timestamp>,
+    /// When its agent was lost last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub disconnected_at: Option<Timestamp>,
+    /// Version of the agent.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub agent_version: String,
+    /// Version of Envoy.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub envoy_version: String,
+    /// The last certificate that was signed for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<ObservedCertificate>,
+    /// What Envoy refused and still lacks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000))]
+    pub rejections: Vec<ObservedRejection>,
+}
+
+impl DataplaneInsightSpec {
+    /// The name of the resource about this dataplane.
+    pub fn name(zone: &str, dataplane: &str) -> String {
+        format!("{zone}.{dataplane}")
+    }
+}
+
+/// What a proxy serves at a port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ObservedInbound {
+    /// The proxy's port.
+    #[schemars(range(min = 1))]
+    pub port: u16,
+    /// Its tags.
+    pub tags: Tags,
+    /// Whether it gets traffic.
+    pub ready: bool,
+}
+
+/// A certificate that was signed for a proxy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ObservedCertificate {
+    /// The backend of the mesh that signed it.
+    pub backend: String,
+    /// Its end of life.
+    #[schemars(with = "String")]
+    pub expires: Timestamp,
+}
+
+/// A resource that Envoy refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ObservedRejection {
+    /// Envoy's type of the resource, a type URL.
+    #[serde(rename = "type")]
+    pub type_url: String,
+    /// The resource's name.
+    pub name: String,
+    /// The version that was refused.
+    pub version: String,
+    /// Envoy's words.
+    pub message: String,
+}
