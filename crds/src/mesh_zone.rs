@@ -37,6 +37,10 @@ pub struct MeshZoneSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub backends: Vec<ZoneBackend>,
+    /// Server names of the subsets that routes name and its ingresses know, ordered.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[schemars(length(max = 100_000))]
+    pub subsets: BTreeSet<String>,
     /// What it offers, ordered by tags.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100_000))]

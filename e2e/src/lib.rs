@@ -5,6 +5,7 @@
 
 mod api;
 mod apps;
+mod load;
 mod multizone;
 mod net;
 mod process;
@@ -14,6 +15,7 @@ mod world;
 
 pub use api::Api;
 pub use apps::{Banner, Conversation, Echo, answer, call, refused, refused_plaintext};
+pub use load::Load;
 pub use multizone::{Multizone, ZONES, Zone, shares};
 pub use net::Addresses;
 pub use process::{Process, binary, envoy};

@@ -1,11 +1,9 @@
 //! Certificate authorities that change while traffic flows, and roots that users provide.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
-use ursa_e2e::{MTLS, Multizone, Peer, ZONES, answer, eventually};
+use ursa_e2e::{Load, MTLS, Multizone, Peer, ZONES, eventually};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -38,21 +36,7 @@ async fn a_provided_root_takes_over_without_a_failed_request() -> anyhow::Result
     let mesh_of = Multizone::start("authorities-provided").await?;
     mesh_of.open().await?;
     let api = mesh_of.global.api()?;
-    let (stop, requests) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let load: Vec<_> = mesh_of
-        .zones
-        .iter()
-        .map(|zone| {
-            let (outbound, stop, requests) = (zone.outbound, stop.clone(), requests.clone());
-            tokio::spawn(async move {
-                while !stop.load(Ordering::Relaxed) {
-                    answer(outbound).await?;
-                    requests.fetch_add(1, Ordering::Relaxed);
-                }
-                anyhow::Ok(())
-            })
-        })
-        .collect();
+    let load = Load::start(mesh_of.zones.iter().map(|zone| zone.outbound));
 
     let (certificate, key) = corp_root()?;
     api.apply(&secret("corp-cert", &certificate)).await?;
@@ -82,11 +66,7 @@ async fn a_provided_root_takes_over_without_a_failed_request() -> anyhow::Result
         .await?;
     }
     mesh_of.each_reaches(&ZONES).await?;
-    stop.store(true, Ordering::Relaxed);
-    for client in load {
-        client.await??;
-    }
-    println!("{} requests on the way, none failed", requests.load(Ordering::Relaxed));
+    println!("{} requests on the way, none failed", load.stop().await?);
 
     // The key of west's intermediate signs for west, and for nobody else.
     let stolen = west.stolen("ca/default/corp/intermediate")?;

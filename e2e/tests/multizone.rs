@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use ursa_crds::{Kind, ObjectKey};
 use ursa_e2e::{
-    ANYBODY, Banner, MTLS, Multizone, Peer, Workload, ZONES, Zone, answer, eventually, permission, refused,
-    refused_plaintext, shares,
+    ANYBODY, Banner, Load, MTLS, Multizone, Peer, Workload, ZONES, Zone, answer, eventually, permission,
+    refused, refused_plaintext, shares,
 };
 
 /// Generous: the figures are printed, not judged.
@@ -102,6 +102,52 @@ async fn the_talk() -> anyhow::Result<()> {
     mesh.each_reaches(&["west-v2"]).await?;
     api.apply(&route(&part(1, "version: v1"))).await?;
     mesh.each_reaches(&ZONES).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shifting_traffic_costs_no_request() -> anyhow::Result<()> {
+    let mesh = Multizone::start("multizone-shifting").await?;
+    mesh.open().await?;
+    let api = mesh.global.api()?;
+    let application = SocketAddr::new(mesh.world.addresses.host(3, 5), 16379);
+    let _banner = Banner::start(application, "west-v2").await?;
+    let second = Workload::new("server-v2", application.ip());
+    let _agent = mesh
+        .world
+        .agent(&mesh.zones[2].plane, &second.serves("server", 6379, application, &[("version", "v2")]))
+        .await?;
+    mesh.each_reaches(&["aws", "east", "west", "west-v2"]).await?;
+    let everywhere: &[&str] = &["aws", "east", "west", "west-v2"];
+    let steps: [(String, &[&str]); 6] = [
+        (part(1, "ursamesh.io/zone: east"), &["east"]),
+        (
+            [part(50, "ursamesh.io/zone: aws"), part(50, "ursamesh.io/zone: west")].join(", "),
+            &["aws", "west", "west-v2"],
+        ),
+        (part(1, "version: v2"), &["west-v2"]),
+        (part(1, "version: v1"), &ZONES),
+        (
+            [
+                part(90, "version: v1"),
+                part(10, "{version: v2, ursamesh.io/zone: west}".trim_matches(['{', '}'])),
+            ]
+            .join(", "),
+            everywhere,
+        ),
+        (part(1, "ursamesh.io/zone: west"), &["west", "west-v2"]),
+    ];
+    let mut failures = Vec::new();
+    for (split, expected) in steps {
+        let load = Load::start(mesh.zones.iter().map(|zone| zone.outbound));
+        api.apply(&route(&split)).await?;
+        mesh.each_reaches(expected).await?;
+        match load.stop().await {
+            Ok(answered) => println!("{split}: {answered} requests on the way, none failed"),
+            Err(error) => failures.push(format!("{split}: {error}")),
+        }
+    }
+    assert!(failures.is_empty(), "{failures:#?}");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,15 +1,16 @@
 //! The zone's ingresses: one serves all meshes, so what it gets follows from all of them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use ursa_crds::{Object, ObjectKey, Spec, ZoneIngressSpec};
 use ursa_envoy::{Interner, endpoint_resource, translate};
-use ursa_model::{ProxyId, ProxyModel};
+use ursa_model::{DestinationId, ProxyId, ProxyModel};
 use ursa_policy::MeshView;
 
 use crate::SnapshotReceiver;
+use crate::insight::Insights;
 use crate::mesh::{Ingresses, Subscriber};
 
 /// Every zone ingress that is known, and the proxies of those of this zone.
@@ -44,6 +45,14 @@ impl IngressState {
         addresses
     }
 
+    /// Whether every ingress of this zone that is connected does what it was told last.
+    pub(crate) fn is_settled(&self, insights: &Insights) -> bool {
+        self.subscribers.iter().all(|(name, subscriber)| {
+            let insight = insights.get(&ProxyId::new("", name)).unwrap_or_default();
+            !insight.connected || subscriber.published() <= insight.acknowledged
+        })
+    }
+
     pub(crate) fn subscribe(&mut self, proxy: &str) -> SnapshotReceiver {
         self.subscribers.entry(proxy.to_owned()).or_insert_with(Subscriber::new).receiver()
     }
@@ -52,7 +61,7 @@ impl IngressState {
     pub(crate) fn publish<'a>(
         &mut self,
         zone: &str,
-        views: impl Iterator<Item = &'a MeshView>,
+        views: impl Iterator<Item = (&'a MeshView, &'a BTreeSet<DestinationId>)>,
         interner: &mut Interner,
         sequence: u64,
     ) {
@@ -62,8 +71,8 @@ impl IngressState {
         }
         let mut routes = Vec::new();
         let mut endpoints = Vec::new();
-        for view in views {
-            for route in view.ingress_routes() {
+        for (view, subsets) in views {
+            for route in view.ingress_routes(subsets.clone()) {
                 let set = view.local_endpoints(&route.destination);
                 endpoints.push(endpoint_resource(&route.destination.name(), &set, interner));
                 routes.push(route);

@@ -15,6 +15,7 @@ mod offer;
 mod presence;
 pub mod provided;
 mod report;
+mod shift;
 mod snapshot;
 mod writer;
 
@@ -73,6 +74,18 @@ impl Index {
     pub fn observe(&self, proxy: &ProxyId, change: impl FnOnce(&mut ProxyInsight)) {
         if self.insights.update(proxy, change) {
             self.send(Event::Observed(proxy.clone()));
+        }
+    }
+
+    /// Says that a proxy has acknowledged the snapshot of this number.
+    pub fn acknowledged(&self, proxy: &ProxyId, sequence: u64) {
+        let mut news = false;
+        self.insights.count(proxy, |insight| {
+            news = insight.acknowledged != sequence;
+            insight.acknowledged = sequence;
+        });
+        if news && proxy.mesh.is_empty() {
+            self.send(Event::IngressSettled);
         }
     }
 

@@ -19,6 +19,7 @@ use crate::insight::Insights;
 use crate::offer::Offer;
 use crate::presence::Presence;
 use crate::report;
+use crate::shift::Shift;
 use crate::snapshot::{IdentityGrant, ProxyView, Snapshot};
 
 /// What meshes share: where the ingresses of the other zones are reached.
@@ -26,8 +27,15 @@ pub(crate) type Ingresses = BTreeMap<String, Vec<(IpAddr, u16)>>;
 
 #[derive(Debug, Default)]
 pub(crate) struct MeshState {
-    /// As it was worked out last.
-    pub(crate) view: Option<MeshView>,
+    /// As it was worked out last, with every route that is wanted.
+    view: Option<MeshView>,
+    /// The same with the routes that proxies still follow, while those that are wanted are on their way.
+    held: Option<MeshView>,
+    shift: Shift,
+    /// What the ingress passes on besides whole services.
+    passed_on: BTreeSet<DestinationId>,
+    /// Server names of the subsets that the ingress knows for certain.
+    subsets: BTreeSet<String>,
     objects: BTreeMap<ObjectKey, Arc<Object>>,
     presence: BTreeMap<String, Presence>,
     subscribers: HashMap<String, Subscriber>,
@@ -82,7 +90,7 @@ impl MeshState {
 
     /// When [`Self::expire`] will next change something.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.presence.values().filter_map(Presence::deadline).min()
+        self.presence.values().filter_map(Presence::deadline).chain(self.shift.deadline()).min()
     }
 
     pub(crate) fn expire(&mut self, now: Instant) {
@@ -92,6 +100,7 @@ impl MeshState {
                 self.observed.insert(proxy.clone());
             }
         }
+        self.dirty |= self.shift.deadline().is_some_and(|at| at <= now);
     }
 
     pub(crate) fn subscribe(&mut self, proxy: &str) -> SnapshotReceiver {
@@ -115,22 +124,51 @@ impl MeshState {
         self.subscribers.retain(|_, subscriber| subscriber.is_wanted());
         let Some(spec) = mesh else {
             // Policies without their mesh say nothing; what proxies have stays until the mesh is known again.
-            self.view = None;
-            self.dirty = false;
+            (self.view, self.held) = (None, None);
+            (self.dirty, self.offer_dirty) = (false, true);
             return Ok(());
         };
         let Trust { bundle: mut trust, signer, backends } = trust(name, &spec, authority).await?;
         self.backends = backends;
-        let others = self.other_zones(authority.zone());
+        let zone = authority.zone();
+        let others = self.other_zones(zone);
         if signer.is_some() {
             trust.extend(others.iter().filter_map(|(zone, offer)| trusted_roots(zone, offer)));
         }
         let remotes = others.into_iter().map(|(zone, offer)| remote_zone(zone, offer, ingresses)).collect();
-        let view = MeshView::new(self.input(name, spec, trust, remotes, authority.zone()));
+        let input = self.input(name, spec, trust, remotes, zone);
+        let wanted = input.routes.clone();
+        let view = MeshView::new(input);
+        let now = Instant::now();
+        let routes = self.shift.follow(&wanted, self.is_known_elsewhere(&view, zone), now);
+        self.held = (routes != wanted).then(|| view.with_routes(routes));
+        self.passed_on = self.shift.pass_on(view.named_subsets(zone), now);
+        self.view = Some(view);
+        (self.dirty, self.offer_dirty) = (false, true);
+        self.publish(name, signer.as_ref(), interner, sequence);
+        Ok(())
+    }
+
+    /// Whether the ingresses of all other zones know what the routes may send there.
+    fn is_known_elsewhere(&self, view: &MeshView, own: &str) -> bool {
+        self.other_zones(own).into_iter().filter(|(zone, _)| view.is_reachable(zone)).all(|(zone, offer)| {
+            view.named_subsets(zone).iter().all(|subset| offer.subsets.contains(&subset.sni()))
+        })
+    }
+
+    /// Publishes the snapshots that changed.
+    fn publish(
+        &mut self,
+        name: &str,
+        signer: Option<&IdentityGrant>,
+        interner: &mut Interner,
+        sequence: u64,
+    ) {
+        let Some(view) = self.held.as_ref().or(self.view.as_ref()) else { return };
         let mut endpoints: HashMap<DestinationId, Arc<Resource>> = HashMap::new();
         for (proxy, subscriber) in &mut self.subscribers {
             let Some(model) = view.proxy(proxy) else { continue };
-            let identity = signer.as_ref().and_then(|signer| {
+            let identity = signer.and_then(|signer| {
                 let object = self.objects.get(&ObjectKey::in_mesh(Kind::Dataplane, name, proxy))?;
                 Some(IdentityGrant { spiffe_id: view.identity(object), ..signer.clone() })
             });
@@ -148,14 +186,16 @@ impl MeshState {
             subscriber.model = Some((model, resources));
             subscriber.publish(all, identity, sequence);
         }
-        self.view = Some(view);
-        self.dirty = false;
-        Ok(())
+    }
+
+    /// What the zone's ingress passes on.
+    pub(crate) fn for_ingress(&self) -> Option<(&MeshView, &BTreeSet<DestinationId>)> {
+        Some((self.view.as_ref()?, &self.passed_on))
     }
 
     /// What a proxy is to do, and why, as it was worked out last.
     pub(crate) fn inspect(&self, proxy: &str) -> Option<ProxyView> {
-        let view = self.view.as_ref()?;
+        let view = self.held.as_ref().or(self.view.as_ref())?;
         let config = view.proxy(proxy)?;
         let endpoints =
             config.destinations.iter().map(|destination| view.endpoints(&destination.id)).collect();
@@ -200,8 +240,9 @@ impl MeshState {
     }
 
     /// What this zone offers in this mesh.
-    pub(crate) fn offer(&mut self, name: &str, zone: &str, insights: &Insights) -> Offer {
-        self.offer_dirty = false;
+    /// `settled`: its ingresses do what they were told.
+    pub(crate) fn offer(&mut self, name: &str, zone: &str, insights: &Insights, settled: bool) -> Offer {
+        self.offer_dirty = !settled;
         let Some(view) = &self.view else { return Offer::withdrawn(name, zone) };
         let roots = view.trust().get(&TrustDomain::new(zone, name).to_string()).cloned().unwrap_or_default();
         let services = view.available_services().into_iter().map(|service| AvailableService {
@@ -210,6 +251,9 @@ impl MeshState {
             protocol: tag_value(service.protocol).to_owned(),
             identity_services: service.identity_services,
         });
+        if settled {
+            self.subsets = view.named_subsets(zone).iter().map(DestinationId::sni).collect();
+        }
         let held = insights.certificates(name, Timestamp::now());
         let backend = |name: &String| ZoneBackend {
             name: name.clone(),
@@ -219,6 +263,7 @@ impl MeshState {
             mesh: name.to_owned(),
             roots,
             backends: self.backends.iter().map(backend).collect(),
+            subsets: self.subsets.clone(),
             services: services.collect(),
         };
         let meta = Meta { name: zone.to_owned(), ..Meta::default() };
@@ -352,6 +397,11 @@ impl Subscriber {
 
     pub(crate) fn receiver(&self) -> SnapshotReceiver {
         self.sender.subscribe()
+    }
+
+    /// The number of the last snapshot.
+    pub(crate) fn published(&self) -> u64 {
+        self.sender.borrow().as_ref().map_or(0, |snapshot| snapshot.sequence)
     }
 
     pub(crate) fn is_wanted(&self) -> bool {

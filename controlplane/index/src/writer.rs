@@ -25,6 +25,7 @@ pub(crate) enum Event {
     Disconnected(ProxyId),
     Unready { proxy: ProxyId, ports: BTreeSet<u16> },
     Observed(ProxyId),
+    IngressSettled,
     Draining { proxy: ProxyId, done: oneshot::Sender<()> },
     Subscribe { proxy: ProxyId, reply: oneshot::Sender<SnapshotReceiver> },
     Inspect { proxy: ProxyId, reply: oneshot::Sender<Option<ProxyView>> },
@@ -146,6 +147,8 @@ impl Writer {
             // An ingress has no endpoints of its own: what becomes of its agent changes nothing for others.
             Event::Connected(proxy) | Event::Disconnected(proxy) if proxy.mesh.is_empty() => {}
             Event::Unready { proxy, .. } | Event::Observed(proxy) if proxy.mesh.is_empty() => {}
+            // What waits for it goes out when this is published.
+            Event::IngressSettled => {}
             Event::Connected(proxy) => self.mesh(&proxy).connected(&proxy.name, now),
             Event::Disconnected(proxy) => {
                 self.mesh(&proxy).change_presence(&proxy.name, |p| p.disconnected(now));
@@ -187,23 +190,21 @@ impl Writer {
     async fn publish(&mut self) {
         let Self { meshes, authority, ingress, offers, interner, sequence, drained, retry_at, .. } = self;
         let addresses = ingress.addresses();
-        for (name, mesh) in meshes.iter_mut().filter(|(_, mesh)| mesh.dirty || mesh.offer_dirty) {
-            if !mesh.dirty {
-                let _ = offers.send(mesh.offer(name, authority.zone(), &self.insights));
-                continue;
-            }
+        for (name, mesh) in meshes.iter_mut().filter(|(_, mesh)| mesh.dirty) {
             *sequence += 1;
             self.ingress_dirty = true;
             if let Err(error) = mesh.rebuild(name, authority, &addresses, interner, *sequence).await {
                 tracing::error!(mesh = name, %error, "proxies keep what they have; will try again");
                 *retry_at = Some(Instant::now() + RETRY);
-            } else {
-                let _ = offers.send(mesh.offer(name, authority.zone(), &self.insights));
             }
         }
         if std::mem::take(&mut self.ingress_dirty) {
-            let views = meshes.values().filter_map(|mesh| mesh.view.as_ref());
+            let views = meshes.values().filter_map(MeshState::for_ingress);
             ingress.publish(authority.zone(), views, interner, *sequence);
+        }
+        let settled = ingress.is_settled(&self.insights);
+        for (name, mesh) in meshes.iter_mut().filter(|(_, mesh)| mesh.offer_dirty) {
+            let _ = offers.send(mesh.offer(name, authority.zone(), &self.insights, settled));
         }
         for (name, mesh) in meshes.iter_mut() {
             mesh.report(name, authority.zone(), &self.insights, offers);

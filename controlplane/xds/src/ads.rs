@@ -123,7 +123,7 @@ impl ProxyStream {
                 }
             }
             if self.delta.is_settled() {
-                self.index.insights().count(&self.proxy, |insight| insight.acknowledged = self.sequence);
+                self.index.acknowledged(&self.proxy, self.sequence);
             }
         }
     }

@@ -134,6 +134,9 @@ pub struct Share {
     pub weight: u32,
 }
 
+/// The tag of the zone that an instance is in.
+const ZONE_TAG: &str = "ursamesh.io/zone";
+
 /// A subset of a service's instances. `subset` holds the tags besides the service, ordered by key.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -148,10 +151,19 @@ pub struct DestinationId {
 }
 
 impl DestinationId {
-    /// The server name that stands for it on the way between zones:
-    /// 32 hexadecimal digits of SHA-256 over mesh, service and subset, then `.ursa`.
+    /// The server name that stands for it on the way between zones: 32 hexadecimal digits of SHA-256 over mesh, service
+    /// and subset less the zone, then `.ursa`.
     pub fn sni(&self) -> String {
-        format!("{}.ursa", self.digest())
+        format!("{}.ursa", self.anywhere().digest())
+    }
+
+    /// Without the tag of the zone. At the ingress of a zone that says nothing any more, and traffic can be shifted
+    /// between zones without their ingresses having to learn of it.
+    #[must_use]
+    pub fn anywhere(&self) -> Self {
+        let mut subset = self.subset.clone();
+        subset.remove(ZONE_TAG);
+        Self { subset, ..self.clone() }
     }
 
     /// A name that is unique in a proxy and readable in Envoy's statistics: `<mesh>/<service>` or

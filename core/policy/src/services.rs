@@ -40,8 +40,19 @@ impl MeshView {
             .collect()
     }
 
-    /// What this zone's ingress passes on for this mesh, ordered by destination.
-    pub fn ingress_routes(&self) -> Vec<IngressRoute> {
+    /// The subsets that routes may send to a zone, as its ingress knows them.
+    pub fn named_subsets(&self, zone: &str) -> BTreeSet<DestinationId> {
+        let asked = self.routes.destinations(&self.input.name);
+        let here = |id: &&DestinationId| {
+            id.subset.get(tag::ZONE).is_none_or(|named| named == zone || named == tag::ANY)
+        };
+        let subsets = asked.iter().filter(here).map(DestinationId::anywhere);
+        subsets.filter(|id| !id.subset.is_empty()).collect()
+    }
+
+    /// What this zone's ingress passes on for this mesh, ordered by destination: every service that it has, and of these
+    /// subsets those that it has.
+    pub fn ingress_routes(&self, subsets: BTreeSet<DestinationId>) -> Vec<IngressRoute> {
         if !self.mtls {
             return Vec::new();
         }
@@ -50,7 +61,7 @@ impl MeshView {
             service: service.clone(),
             subset: BTreeMap::new(),
         });
-        let mut all: BTreeSet<DestinationId> = self.routes.destinations(&self.input.name);
+        let mut all = subsets;
         all.extend(whole);
         all.retain(|destination| self.local_inbounds(destination).next().is_some());
         all.into_iter().map(|destination| IngressRoute { destination }).collect()

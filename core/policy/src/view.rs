@@ -66,6 +66,12 @@ impl MeshView {
         }
     }
 
+    /// The same with other routes.
+    #[must_use]
+    pub fn with_routes(&self, routes: Vec<Arc<Object>>) -> Self {
+        Self::new(MeshInput { routes, ..self.input.clone() })
+    }
+
     /// The roots of every zone known in the mesh; empty while mutual TLS is off.
     pub fn trust(&self) -> &ursa_model::TrustBundle {
         &self.input.trust
@@ -174,6 +180,11 @@ impl MeshView {
         let trusted =
             |zone: &str| self.input.trust.contains_key(&TrustDomain::new(zone, &self.input.name).to_string());
         self.input.remotes.iter().filter(move |remote| self.mtls && trusted(&remote.zone))
+    }
+
+    /// Whether traffic may go to another zone.
+    pub fn is_reachable(&self, zone: &str) -> bool {
+        self.reachable_remotes().any(|remote| remote.zone == zone)
     }
 
     /// What all these services speak, or opaque bytes if they disagree. One that nobody serves has no say: a route

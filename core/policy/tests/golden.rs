@@ -148,7 +148,9 @@ fn output(case: &Case, documents: &[Value]) -> Result<Output, Error> {
         problems.sort();
         return Ok(Output::Refused { problems });
     }
-    let view = MeshView::new(input(case, objects)?);
+    let input = input(case, objects)?;
+    let zone = input.zone.clone();
+    let view = MeshView::new(input);
     let proxy = case
         .proxy
         .as_ref()
@@ -158,7 +160,7 @@ fn output(case: &Case, documents: &[Value]) -> Result<Output, Error> {
     Ok(Output::Accepted {
         endpoints: destinations.map(|destination| view.endpoints(&destination.id)).collect(),
         available_services: view.available_services(),
-        ingress_routes: view.ingress_routes(),
+        ingress_routes: view.ingress_routes(view.named_subsets(&zone)),
         proxy: proxy.map(Box::new),
     })
 }

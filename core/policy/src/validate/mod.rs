@@ -21,11 +21,12 @@ pub fn validate(object: &Object) -> Vec<Problem> {
     match &object.spec {
         Spec::Mesh(spec) => mesh::check(spec, &mut problems),
         Spec::Secret(spec) => secret::check(spec, &mut problems),
-        Spec::Zone(_) => meta::label(&object.meta.name, "metadata.name", &mut problems),
+        Spec::Zone(_) | Spec::ZoneInsight(_) => {
+            meta::label(&object.meta.name, "metadata.name", &mut problems);
+        }
         Spec::ZoneIngress(spec) => zone::check_ingress(spec, &mut problems),
         Spec::MeshZone(spec) => zone::check_mesh_zone(object, spec, &mut problems),
         Spec::DataplaneInsight(spec) => zone::check_dataplane_insight(object, spec, &mut problems),
-        Spec::ZoneInsight(_) => meta::label(&object.meta.name, "metadata.name", &mut problems),
         Spec::Dataplane(spec) => dataplane::check(spec, &mut problems),
         Spec::TrafficPermission(spec) => traffic_permission::check(spec, &mut problems),
         Spec::TrafficRoute(spec) => traffic_route::check(spec, &mut problems),

@@ -39,6 +39,7 @@ pub(super) fn check_mesh_zone(object: &Object, spec: &MeshZoneSpec, problems: &m
     for (position, backend) in spec.backends.iter().enumerate() {
         meta::label(&backend.name, &format!("spec.backends[{position}].name"), problems);
     }
+    problems.at_most(100_000, spec.subsets.len(), "spec.subsets");
     problems.at_most(100_000, spec.services.len(), "spec.services");
     for (position, service) in spec.services.iter().enumerate() {
         let field = format!("spec.services[{position}]");
