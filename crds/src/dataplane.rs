@@ -19,6 +19,7 @@ use crate::{Duration, Tags};
     shortname = "dp",
     namespaced,
     category = "ursa",
+    status = "crate::Status",
     doc = "One workload's proxy on a virtual machine or other host that is not Kubernetes.",
     printcolumn(name = "Mesh", type_ = "string", json_path = ".spec.mesh"),
     printcolumn(name = "Address", type_ = "string", json_path = ".spec.networking.address"),

@@ -16,6 +16,7 @@ mod mesh;
 mod mesh_zone;
 mod object;
 mod secret;
+mod status;
 mod traffic_permission;
 mod traffic_route;
 mod zone;
@@ -38,6 +39,7 @@ pub use mesh::{
 pub use mesh_zone::{AvailableService, MeshZone, MeshZoneSpec, ZoneBackend};
 pub use object::{Meta, Object, ObjectKey};
 pub use secret::{Secret, SecretSpec, SecretValue};
+pub use status::Status;
 pub use traffic_permission::{Action, TrafficPermission, TrafficPermissionSpec};
 pub use traffic_route::{
     LoadBalancer, LoadBalancerType, RouteConf, TrafficRoute, TrafficRouteSpec, WeightedDestination,

@@ -14,6 +14,7 @@ use crate::Duration;
     kind = "Mesh",
     plural = "meshes",
     category = "ursa",
+    status = "crate::Status",
     doc = "A tenant of the service mesh with its own certificate authorities, identities, policies and services.",
     printcolumn(name = "mTLS", type_ = "string", json_path = ".spec.mtls.enabledBackend"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),

@@ -18,6 +18,7 @@ use crate::common::default_mesh;
     shortname = "tp",
     namespaced,
     category = "ursa",
+    status = "crate::Status",
     doc = "Who may call whom: the union of all that allow, less what any denies.",
     printcolumn(name = "Mesh", type_ = "string", json_path = ".spec.mesh"),
     printcolumn(name = "Action", type_ = "string", json_path = ".spec.action"),

@@ -17,6 +17,7 @@ use crate::{Selector, Tags};
     shortname = "tr",
     namespaced,
     category = "ursa",
+    status = "crate::Status",
     doc = "Splits the traffic from sources to a service over subsets of its instances, by weight.",
     printcolumn(name = "Mesh", type_ = "string", json_path = ".spec.mesh"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),

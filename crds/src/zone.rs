@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
     kind = "Zone",
     plural = "zones",
     category = "ursa",
+    status = "crate::Status",
     doc = "A zone of the system: one failure domain with one zone control plane.",
     printcolumn(name = "Enabled", type_ = "boolean", json_path = ".spec.enabled"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
     plural = "zoneingresses",
     shortname = "zi",
     category = "ursa",
+    status = "crate::Status",
     doc = "Where traffic from other zones enters a zone.",
     printcolumn(name = "Zone", type_ = "string", json_path = ".spec.zone"),
     printcolumn(name = "Address", type_ = "string", json_path = ".spec.advertised.address"),
