@@ -2,6 +2,7 @@
 //! comes with the routes (RDS), so that a change bites on open connections too.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::HttpProtocolOptions;
 use envoy_types::pb::envoy::config::listener::v3::Filter;
@@ -33,7 +34,10 @@ const RBAC: &str = "envoy.filters.http.rbac";
 const ROUTER: &str = "envoy.filters.http.router";
 
 /// A connection is renewed after this time, so that renewed certificates come into use.
-const MAX_CONNECTION_DURATION: std::time::Duration = std::time::Duration::from_hours(1);
+const MAX_CONNECTION_DURATION: Duration = Duration::from_hours(1);
+
+/// A permission is checked when a stream begins; one that goes on for longer than this is checked again.
+const MAX_STREAM_DURATION: Duration = Duration::from_hours(1);
 
 pub(crate) fn inbound_manager(name: &str, protocol: Protocol, authenticated: bool) -> Filter {
     let mut filters = Vec::new();
@@ -42,14 +46,20 @@ pub(crate) fn inbound_manager(name: &str, protocol: Protocol, authenticated: boo
         filters.push(http_filter(RBAC, any(Rbac { rules: Some(nobody()), ..Default::default() })));
     }
     filters.push(http_filter(ROUTER, any(Router::default())));
-    manager(name, protocol, filters)
+    let max_stream_duration = authenticated.then_some(MAX_STREAM_DURATION);
+    manager(name, protocol, filters, max_stream_duration)
 }
 
 pub(crate) fn outbound_manager(name: &str, protocol: Protocol) -> Filter {
-    manager(name, protocol, vec![http_filter(ROUTER, any(Router::default()))])
+    manager(name, protocol, vec![http_filter(ROUTER, any(Router::default()))], None)
 }
 
-fn manager(name: &str, protocol: Protocol, http_filters: Vec<HttpFilter>) -> Filter {
+fn manager(
+    name: &str,
+    protocol: Protocol,
+    http_filters: Vec<HttpFilter>,
+    max_stream_duration: Option<Duration>,
+) -> Filter {
     let codec = if protocol == Protocol::Http2 { CodecType::Http2 } else { CodecType::Http1 };
     network_filter(
         "envoy.filters.network.http_connection_manager",
@@ -63,6 +73,7 @@ fn manager(name: &str, protocol: Protocol, http_filters: Vec<HttpFilter>) -> Fil
             forward_client_cert_details: ForwardClientCertDetails::SanitizeSet.into(),
             common_http_protocol_options: Some(HttpProtocolOptions {
                 max_connection_duration: duration(MAX_CONNECTION_DURATION),
+                max_stream_duration: max_stream_duration.and_then(duration),
                 ..Default::default()
             }),
             route_specifier: Some(RouteSpecifier::Rds(Rds {
@@ -121,7 +132,7 @@ fn route_action(cluster: ClusterSpecifier) -> RouteActionKind {
     RouteActionKind::Route(RouteAction {
         cluster_specifier: Some(cluster),
         // Streams may be long; the callers' own time limits hold.
-        timeout: duration(std::time::Duration::ZERO),
+        timeout: duration(Duration::ZERO),
         ..Default::default()
     })
 }
