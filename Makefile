@@ -36,6 +36,11 @@ check: format lint arrows generated licences ## everything that needs no running
 test: build ## all tests, with real Envoys and a real Redis
 	@$(WITH_TOOLS) cargo test --workspace --no-fail-fast
 
+.PHONY: bench
+bench: ## measures control planes under load (release build; about 15 minutes from nothing)
+	cargo build --release --package ursa-cp --package ursa-bench
+	"$(TARGET)/release/ursa-bench" --state-dir "$(TARGET)/bench/state" --json "$(TARGET)/bench/bench.json"
+
 .PHONY: generate
 generate: ## writes the generated files anew
 	cargo xtask crds

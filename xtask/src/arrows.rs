@@ -50,6 +50,8 @@ pub(crate) const ARROWS: &[Arrow] = &[
     arrow("xtask", "crds", "generates from the types"),
     arrow("xtask", "core/policy", "generates from the rules"),
     arrow("xtask", "controlplane/api", "generates the OpenAPI file"),
+    arrow("bench", "core/envoy", "speaks delta ADS"),
+    arrow("bench", "proto", "registers dataplanes as agents do"),
     arrow("e2e", "", "a test may use every part"),
 ];
 

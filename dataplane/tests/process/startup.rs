@@ -82,6 +82,7 @@ async fn a_folder_serves_one_agent() {
     let plane = Plane::start(Model::new().resources()).await;
     let agent = Agent::start(&plane);
     plane.sees("a session", |state| (state.hellos.len() == 1).then_some(())).await;
+    agent.envoy().await; // by then all that it starts with is written
     let said = fails(&mut agent.command());
     assert!(said.contains("in use by another agent"), "{said}");
     let bootstrap = std::fs::read_to_string(agent.path("run/bootstrap.json")).unwrap();
