@@ -41,6 +41,10 @@ bench: ## measures control planes under load (release build; about 15 minutes fr
 	cargo build --release --package ursa-cp --package ursa-bench
 	"$(TARGET)/release/ursa-bench" --state-dir "$(TARGET)/bench/state" --json "$(TARGET)/bench/bench.json"
 
+.PHONY: fuzz
+fuzz: ## feeds the fuzz targets with guidance by coverage; FUZZ_SECONDS each (60)
+	scripts/fuzz
+
 .PHONY: generate
 generate: ## writes the generated files anew
 	cargo xtask crds

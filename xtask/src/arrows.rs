@@ -50,6 +50,7 @@ pub(crate) const ARROWS: &[Arrow] = &[
     arrow("xtask", "crds", "generates from the types"),
     arrow("xtask", "core/policy", "generates from the rules"),
     arrow("xtask", "controlplane/api", "generates the OpenAPI file"),
+    arrow("fuzz", "", "a target may be any part that reads what comes from outside"),
     arrow("bench", "core/envoy", "speaks delta ADS"),
     arrow("bench", "proto", "registers dataplanes as agents do"),
     arrow("e2e", "", "a test may use every part"),

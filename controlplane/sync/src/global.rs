@@ -1,12 +1,14 @@
 //! Global's end: a gRPC service that zones connect to.
 
 use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use jiff::Timestamp;
+use tokio::sync::mpsc::error::SendTimeoutError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
@@ -115,30 +117,39 @@ impl Sync for Global {
         let claims = self.tokens.verify_zone(token, Timestamp::now());
         let zone = claims.map_err(|error| Status::unauthenticated(error.to_string()))?.zone;
         let (sender, receiver) = mpsc::channel(4);
-        let global = self.clone();
+        let (global, mut messages) = (self.clone(), request.into_inner());
         tokio::spawn(async move {
-            if let Err(status) = global.serve(&zone, request.into_inner(), &sender).await {
-                tracing::info!(zone, reason = status.message(), "zone disconnected");
-                let _ = sender.send(Err(status)).await;
-            }
-            let open = |zones: &HashMap<String, Connected>| {
-                zones
-                    .get(&zone)
-                    .and_then(|known| known.stream.as_ref())
-                    .is_some_and(|stream| !stream.is_closed())
+            let end = match said_hello(&zone, &mut messages).await {
+                // Nothing is known of the zone but its name.
+                Err(status) => {
+                    tracing::warn!(zone, reason = status.message(), "refused the zone's stream");
+                    status
+                }
+                Ok(hello) => {
+                    let replaced = global.enter(&zone);
+                    let Err(status) = global.serve(&zone, hello, messages, replaced, &sender).await;
+                    tracing::info!(zone, reason = status.message(), "zone disconnected");
+                    global.left(&zone).await;
+                    status
+                }
             };
-            let newer = open(&global.zones.lock().unwrap_or_else(PoisonError::into_inner));
-            if !newer {
-                global.update(&zone, |state| state.connected = false);
-                global
-                    .observe(&zone, |insight| {
-                        insight.connected = false;
-                        insight.disconnected_at = Some(Timestamp::now());
-                    })
-                    .await;
-            }
+            // A zone that does not read may never know why.
+            let _ = sender.send_timeout(Err(end), SILENCE).await;
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+}
+
+/// The first message, if it is of the zone that the token is for.
+async fn said_hello(zone: &str, messages: &mut Streaming<FromZone>) -> Result<ZoneHello, Status> {
+    let first = tokio::time::timeout(SILENCE, messages.message()).await;
+    let Ok(Ok(Some(FromZone { message: Some(from_zone::Message::Hello(hello)) }))) = first else {
+        return Err(Status::invalid_argument("the first message must be ZoneHello"));
+    };
+    if hello.zone == zone {
+        Ok(hello)
+    } else {
+        Err(Status::permission_denied(format!("the token is for zone {zone}, not {}", hello.zone)))
     }
 }
 
@@ -146,20 +157,11 @@ impl Global {
     async fn serve(
         &self,
         zone: &str,
+        hello: ZoneHello,
         mut messages: Streaming<FromZone>,
+        mut replaced: oneshot::Receiver<()>,
         sender: &Sender,
-    ) -> Result<(), Status> {
-        let first = tokio::time::timeout(SILENCE, messages.message()).await;
-        let Ok(Ok(Some(FromZone { message: Some(from_zone::Message::Hello(hello)) }))) = first else {
-            return Err(Status::invalid_argument("the first message must be ZoneHello"));
-        };
-        if hello.zone != zone {
-            return Err(Status::permission_denied(format!(
-                "the token is for zone {zone}, not {}",
-                hello.zone
-            )));
-        }
-        let mut replaced = self.enter(zone);
+    ) -> Result<Infallible, Status> {
         self.register(zone).await?;
         self.update(zone, |state| {
             *state = ZoneState { connected: true, version: hello.version.clone(), ..ZoneState::default() };
@@ -217,6 +219,23 @@ impl Global {
                     }
                 }
             }
+        }
+    }
+
+    /// A stream of the zone has ended.
+    async fn left(&self, zone: &str) {
+        let newer = {
+            let zones = self.zones.lock().unwrap_or_else(PoisonError::into_inner);
+            let stream = zones.get(zone).and_then(|known| known.stream.as_ref());
+            stream.is_some_and(|stream| !stream.is_closed())
+        };
+        if !newer {
+            self.update(zone, |state| state.connected = false);
+            self.observe(zone, |insight| {
+                insight.connected = false;
+                insight.disconnected_at = Some(Timestamp::now());
+            })
+            .await;
         }
     }
 
@@ -352,7 +371,10 @@ impl ZoneStream {
     }
 
     async fn send(&self, sender: &Sender, message: from_global::Message) -> Result<(), Status> {
-        let sent = sender.send(Ok(FromGlobal { message: Some(message) })).await;
-        sent.map_err(|_| Status::cancelled("the zone closed the stream"))
+        let sent = sender.send_timeout(Ok(FromGlobal { message: Some(message) }), SILENCE).await;
+        sent.map_err(|error| match error {
+            SendTimeoutError::Timeout(_) => Status::deadline_exceeded("the zone has not read for too long"),
+            SendTimeoutError::Closed(_) => Status::cancelled("the zone closed the stream"),
+        })
     }
 }

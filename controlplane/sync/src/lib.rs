@@ -10,7 +10,7 @@
 pub mod engine;
 pub mod global;
 pub mod ownership;
-mod wire;
+pub mod wire;
 pub mod zone;
 
 pub use engine::{Delta, Incoming, Outgoing, Verdict};

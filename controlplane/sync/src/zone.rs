@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use tokio::sync::mpsc::error::SendTimeoutError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -58,6 +59,8 @@ enum End {
     Status(#[from] tonic::Status),
     #[error("global sent nothing for {SILENCE:?}")]
     Silent,
+    #[error("global read nothing for {SILENCE:?}")]
+    Unread,
     #[error("global closed the stream")]
     Closed,
     #[error("global sent what it may not: {0}")]
@@ -269,5 +272,9 @@ fn is_own_name(key: &ObjectKey, zone: &str) -> bool {
 }
 
 async fn send(out: &Out, message: from_zone::Message) -> Result<(), End> {
-    out.send(FromZone { message: Some(message) }).await.map_err(|_| End::Closed)
+    let sent = out.send_timeout(FromZone { message: Some(message) }, SILENCE).await;
+    sent.map_err(|error| match error {
+        SendTimeoutError::Timeout(_) => End::Unread,
+        SendTimeoutError::Closed(_) => End::Closed,
+    })
 }

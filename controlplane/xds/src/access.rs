@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use tonic::metadata::MetadataMap;
 use tonic::{Extensions, Status};
 use ursa_crds::{DataplaneSpec, Kind, ObjectKey, Spec};
-use ursa_identity::{DataplaneClaims, verify_leaf};
+use ursa_identity::{DataplaneClaims, TokenError, verify_leaf};
 use ursa_listen::PeerCertificates;
 use ursa_model::{ProxyId, SpiffeId};
 
@@ -67,32 +67,47 @@ impl Caller {
         proxy: &ProxyId,
         spec: &DataplaneSpec,
     ) -> Result<(), Status> {
+        self.admits_name(context, proxy)?;
         let services: Vec<&str> = spec.networking.inbound.iter().map(ursa_crds::Inbound::service).collect();
         match self {
-            Self::Token(claims) => claims
-                .admits(&proxy.mesh, &proxy.name, &services, &context.zone)
-                .map_err(|error| Status::permission_denied(error.to_string())),
-            Self::Certificate(id) => {
-                let primary = services.first().copied().unwrap_or_default();
-                let same =
-                    id.trust_domain.mesh == proxy.mesh && id.proxy == proxy.name && id.service == primary;
-                // More services than the certificate names need a token that says so.
-                (same && services.iter().all(|service| *service == primary)).then_some(()).ok_or_else(|| {
-                    Status::permission_denied(format!(
-                        "the client certificate is of {id}, not of dataplane {proxy}"
-                    ))
-                })
-            }
+            Self::Token(claims) => allowed(claims.admits(&proxy.mesh, &proxy.name, &services, &context.zone)),
+            // More services than the certificate names need a token that says so.
+            Self::Certificate(id) => match services.iter().find(|service| **service != id.service) {
+                Some(other) => Err(Status::permission_denied(format!(
+                    "the client certificate is of {id}, not of service {other}"
+                ))),
+                None => Ok(()),
+            },
         }
     }
 
-    /// Whether the caller may run this zone ingress.
+    /// Whether the caller may run this zone ingress; `name` is its own, without the zone.
     pub(crate) fn admits_ingress(&self, context: &Context, name: &str) -> Result<(), Status> {
         match self {
-            Self::Token(claims) => claims
-                .admits("", name, &[], &context.zone)
-                .map_err(|error| Status::permission_denied(error.to_string())),
+            Self::Token(claims) if !claims.mesh.is_empty() => Err(Status::permission_denied(format!(
+                "the token is for dataplanes of mesh {}, not for a zone ingress",
+                claims.mesh
+            ))),
+            Self::Token(claims) => allowed(claims.admits("", name, &[], &context.zone)),
             Self::Certificate(id) => Err(Status::permission_denied(format!("{id} is not a zone ingress"))),
+        }
+    }
+
+    /// Whether the caller may run the proxy, as far as its name says; nothing is looked up, so a refusal tells a
+    /// stranger nothing of what exists.
+    fn admits_name(&self, context: &Context, proxy: &ProxyId) -> Result<(), Status> {
+        if proxy.mesh.is_empty() {
+            return self.admits_ingress(context, own_name(context, &proxy.name));
+        }
+        match self {
+            Self::Token(claims) if claims.mesh.is_empty() => Err(Status::permission_denied(format!(
+                "the token is for a zone ingress, not for dataplane {proxy}"
+            ))),
+            Self::Token(claims) => allowed(claims.admits(&proxy.mesh, &proxy.name, &[], &context.zone)),
+            Self::Certificate(id) if id.trust_domain.mesh == proxy.mesh && id.proxy == proxy.name => Ok(()),
+            Self::Certificate(id) => Err(Status::permission_denied(format!(
+                "the client certificate is of {id}, not of dataplane {proxy}"
+            ))),
         }
     }
 
@@ -100,30 +115,20 @@ impl Caller {
     pub(crate) fn registered(&self, context: &Context, node_id: &str) -> Result<ProxyId, Status> {
         let proxy = ProxyId::parse(node_id)
             .ok_or_else(|| Status::invalid_argument(format!("node id {node_id:?} is not MESH/NAME")))?;
+        self.admits_name(context, &proxy)?;
         let object = context.store.get(&key_of(&proxy));
-        let Some(object) = object else {
-            // Whether it exists is told only to who may run it.
-            return Err(if self.names(context, &proxy) {
-                Status::failed_precondition(format!("proxy {proxy} is not registered"))
-            } else {
-                Status::permission_denied(format!("the credential is not for proxy {proxy}"))
-            });
+        let admitted = match object.as_ref().map(|object| &object.spec) {
+            Some(Spec::Dataplane(spec)) => self.admits(context, &proxy, spec),
+            Some(Spec::ZoneIngress(_)) => Ok(()),
+            Some(_) => return Err(Status::internal("a proxy's key holds another kind")),
+            None => Err(Status::failed_precondition(format!("proxy {proxy} is not registered"))),
         };
-        match &object.spec {
-            Spec::Dataplane(spec) => self.admits(context, &proxy, spec)?,
-            Spec::ZoneIngress(_) => self.admits_ingress(context, own_name(context, &proxy.name))?,
-            _ => return Err(Status::internal("a proxy's key holds another kind")),
-        }
-        Ok(proxy)
-    }
-
-    fn names(&self, context: &Context, proxy: &ProxyId) -> bool {
-        let own = if proxy.mesh.is_empty() { own_name(context, &proxy.name) } else { &proxy.name };
-        match self {
-            Self::Token(claims) => {
-                claims.mesh == proxy.mesh && claims.name.as_deref().is_none_or(|name| name == own)
-            }
-            Self::Certificate(id) => id.trust_domain.mesh == proxy.mesh && id.proxy == own,
+        match admitted {
+            // A token for services names no dataplane: of one with other services it is told as little as of none.
+            Err(_) if !self.is_bound_to(&proxy) => Err(Status::failed_precondition(format!(
+                "proxy {proxy} is not registered, or the token is not for its services"
+            ))),
+            admitted => admitted.map(|()| proxy),
         }
     }
 
@@ -139,6 +144,10 @@ impl Caller {
             Self::Certificate(id) => Some(ProxyId::new(&id.trust_domain.mesh, &id.proxy)),
         }
     }
+}
+
+fn allowed(judged: Result<(), TokenError>) -> Result<(), Status> {
+    judged.map_err(|error| Status::permission_denied(error.to_string()))
 }
 
 /// Where a proxy's resource is stored.

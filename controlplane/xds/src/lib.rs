@@ -7,6 +7,8 @@ mod ads;
 mod session;
 mod stream;
 
+pub use stream::{Answer, DeltaStream};
+
 use std::sync::Arc;
 
 use ursa_envoy::wire::AggregatedDiscoveryServiceServer;

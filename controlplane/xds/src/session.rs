@@ -26,6 +26,9 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a certificate waits for the snapshot that grants it.
 const GRANT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The namespace that Ursa's own objects have on Kubernetes.
+const SYSTEM_NAMESPACE: &str = "ursa-system";
+
 pub(crate) struct AgentService {
     context: Context,
 }
@@ -157,6 +160,14 @@ async fn register(context: &Context, caller: &Caller, hello: &Hello) -> Result<P
             texts.join("; ")
         )));
     }
+    // The same file serves Kubernetes. Here it would be stored where nobody looks for it.
+    if !["", SYSTEM_NAMESPACE].contains(&object.meta.namespace.as_str()) {
+        return Err(Status::invalid_argument(format!(
+            "the {} is invalid: metadata.namespace: there are no namespaces outside Kubernetes: leave it out, or {SYSTEM_NAMESPACE}",
+            object.kind()
+        )));
+    }
+    object.meta.namespace.clear();
     let proxy = match &mut object.spec {
         Spec::Dataplane(spec) => {
             let proxy = ProxyId::new(&spec.mesh, &object.meta.name);

@@ -13,13 +13,18 @@ use ursa_envoy::{Resource, ResourceKey, ResourceSet, ResourceType};
 
 /// What the client said of a response.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub enum Answer {
     /// A first request, a subscription, or an answer to nothing that is on its way.
     None,
     /// It took everything.
     Acknowledged,
     /// It refused; these resources, as (key, version), with its words.
-    Refused { resources: Vec<(ResourceKey, String)>, message: String },
+    Refused {
+        /// What it refused.
+        resources: Vec<(ResourceKey, String)>,
+        /// Why.
+        message: String,
+    },
 }
 
 #[derive(Debug, Default)]
@@ -38,7 +43,7 @@ struct InFlight {
 
 /// The state of one stream.
 #[derive(Debug, Default)]
-pub(crate) struct DeltaStream {
+pub struct DeltaStream {
     types: HashMap<ResourceType, TypeState>,
     target: Arc<ResourceSet>,
     nonce: u64,
@@ -46,12 +51,12 @@ pub(crate) struct DeltaStream {
 
 impl DeltaStream {
     /// Sets what the client is to have.
-    pub(crate) fn aim(&mut self, target: Arc<ResourceSet>) {
+    pub fn aim(&mut self, target: Arc<ResourceSet>) {
         self.target = target;
     }
 
     /// Takes a request. Resource names in it are not looked at: a client of Ursa gets all that is its own.
-    pub(crate) fn request(&mut self, request: &DeltaDiscoveryRequest) -> Option<(ResourceType, Answer)> {
+    pub fn request(&mut self, request: &DeltaDiscoveryRequest) -> Option<(ResourceType, Answer)> {
         let resource_type = ResourceType::from_type_url(&request.type_url)?;
         let state = self.types.entry(resource_type).or_default();
         if !state.subscribed {
@@ -74,7 +79,7 @@ impl DeltaStream {
     }
 
     /// Responses that may go out now.
-    pub(crate) fn responses(&mut self) -> Vec<DeltaDiscoveryResponse> {
+    pub fn responses(&mut self) -> Vec<DeltaDiscoveryResponse> {
         let mut out = Vec::new();
         for resource_type in ResourceType::ALL {
             let missing: Vec<_> = self.missing(resource_type).cloned().collect();
@@ -98,7 +103,7 @@ impl DeltaStream {
     }
 
     /// Whether the client has all of the target, nothing more, and has acknowledged it.
-    pub(crate) fn is_settled(&self) -> bool {
+    pub fn is_settled(&self) -> bool {
         ResourceType::ALL.into_iter().all(|resource_type| {
             self.types.get(&resource_type).is_some_and(|state| state.in_flight.is_none())
                 && self.missing(resource_type).next().is_none()
