@@ -1,5 +1,5 @@
 //! The resource that this proxy is: its bytes go to the control plane, which judges them; the agent itself reads
-//! only its name and its probes.
+//! only its name, its inbounds and their probes.
 //!
 //! Invariant: the agent refuses nothing that the control plane would accept, unless it cannot act on it.
 
@@ -19,6 +19,8 @@ pub struct DataplaneFile {
     pub bytes: Vec<u8>,
     /// The proxy that it describes.
     pub proxy: ProxyId,
+    /// Ports of its inbounds, ordered as in the resource.
+    pub inbounds: Vec<u16>,
     /// What to probe, ordered as in the resource.
     pub probes: Vec<ProbeSpec>,
 }
@@ -96,8 +98,9 @@ fn parse(bytes: Vec<u8>) -> Result<DataplaneFile, String> {
     };
     let proxy = ProxyId::parse(&format!("{mesh}/{}", metadata.name))
         .ok_or_else(|| format!("metadata.name {:?} is no name", metadata.name))?;
+    let inbounds = spec.networking.inbound.iter().map(|inbound| inbound.port).collect();
     let probes = spec.networking.inbound.into_iter().filter_map(Inbound::probe).collect::<Result<_, _>>()?;
-    Ok(DataplaneFile { bytes, proxy, probes })
+    Ok(DataplaneFile { bytes, proxy, inbounds, probes })
 }
 
 #[derive(Deserialize)]
@@ -230,9 +233,10 @@ spec:
 ";
 
     #[test]
-    fn name_and_probes_are_read_with_their_defaults() {
+    fn name_inbounds_and_probes_are_read_with_their_defaults() {
         let file = parse(WEB.into()).unwrap();
         assert_eq!(file.proxy.to_string(), "default/web-1");
+        assert_eq!(file.inbounds, [80, 81, 82]);
         let http = ProbeSpec {
             inbound_port: 80,
             target: "127.0.0.1:8080".parse().unwrap(),

@@ -1,4 +1,4 @@
-//! Whether the application serves: a probe an inbound, with thresholds.
+//! Whether an inbound serves: the application behind it (a probe, with thresholds) and Envoy in front of it.
 //!
 //! Invariant: an application that has not answered yet is not ready.
 
@@ -13,7 +13,7 @@ use tracing::info;
 use crate::dataplane_file::{Check, ProbeSpec};
 use crate::http1;
 
-/// Readiness by the inbound's port; ports without a probe are not in it.
+/// Readiness by the inbound's port.
 pub type Readiness = BTreeMap<u16, bool>;
 
 /// Readiness of one inbound: changes only after as many equal results in a row as the threshold says.
@@ -45,6 +45,35 @@ impl Judge {
             self.against = 0;
         }
         self.ready
+    }
+}
+
+/// Which of these inbounds serve: Envoy does, and the application, which does where it has no probe.
+pub fn combined(inbounds: &[u16], applications: &Readiness, envoy: bool) -> Readiness {
+    let ready = |port: &u16| envoy && applications.get(port).copied().unwrap_or(true);
+    inbounds.iter().map(|port| (*port, ready(port))).collect()
+}
+
+/// Says which inbounds serve, whenever that changes, until shutdown.
+pub async fn follow(
+    inbounds: Vec<u16>,
+    mut applications: watch::Receiver<Readiness>,
+    mut envoy: watch::Receiver<bool>,
+    readiness: watch::Sender<Readiness>,
+    shutdown: CancellationToken,
+) {
+    loop {
+        let now = combined(&inbounds, &applications.borrow_and_update(), *envoy.borrow_and_update());
+        readiness.send_if_modified(|known| {
+            let changed = *known != now;
+            *known = now;
+            changed
+        });
+        tokio::select! {
+            Ok(()) = applications.changed() => {}
+            Ok(()) = envoy.changed() => {}
+            () = shutdown.cancelled() => return,
+        }
     }
 }
 

@@ -53,7 +53,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         watch::Sender::new(held.borrow().as_deref().map(|held| Arc::new(certificates::secret(held))));
     let announced = watch::Sender::new(None);
     let link = watch::Sender::new(None);
-    let readiness = watch::Sender::new(probe::initial(&file.probes));
+    let applications = watch::Sender::new(probe::initial(&file.probes));
+    let readiness = watch::Sender::new(probe::combined(&file.inbounds, &applications.borrow(), false));
     let drain = Drain {
         draining: CancellationToken::new(),
         announced: CancellationToken::new(),
@@ -61,8 +62,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         drain_time: config.drain_time,
     };
 
-    let (relay, handle) = engine::engine(Store::new(&config.data_dir, &node_id));
-    tasks.spawn(relay.run(secret.subscribe(), shutdown.clone()));
+    let (engine, handle) = engine::engine(Store::new(&config.data_dir, &node_id));
+    let envoy_serves = engine.serving();
+    tasks.spawn(engine.run(secret.subscribe(), shutdown.clone()));
     let listener = downstream::bind(&agent_socket)
         .with_context(|| format!("cannot listen at {}", agent_socket.display()))?;
     let serving = downstream::serve(listener, handle.clone(), shutdown.clone());
@@ -89,7 +91,15 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let certificates =
         Certificates { announced: announced.subscribe(), link: link.subscribe(), held, store: identities };
     tasks.spawn(certificates.run(shutdown.clone()));
-    tasks.spawn(probe::run(file.probes, readiness, shutdown.clone()));
+    let inbounds = probe::follow(
+        file.inbounds,
+        applications.subscribe(),
+        envoy_serves,
+        readiness,
+        shutdown.clone(),
+    );
+    tasks.spawn(inbounds);
+    tasks.spawn(probe::run(file.probes, applications, shutdown.clone()));
 
     let settings = envoy::Settings {
         envoy: config.envoy,

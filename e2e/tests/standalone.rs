@@ -6,8 +6,8 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use ursa_crds::{Kind, ObjectKey};
 use ursa_e2e::{
-    Agent, Banner, ControlPlane, Conversation, Echo, MTLS, Workload, World, answer, eventually, refused,
-    refused_plaintext,
+    Agent, Banner, ControlPlane, Conversation, Echo, Load, MTLS, Workload, World, answer, eventually,
+    refused, refused_plaintext,
 };
 
 /// Generous: the figures are printed, not judged.
@@ -121,6 +121,33 @@ async fn a_dead_application_leaves_the_endpoints_and_comes_back() -> anyhow::Res
     .await?;
     let _banner = Banner::start(other, "server-2").await?;
     eventually("both instances answer again", SOON, both).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_comes_and_goes_costs_no_request() -> anyhow::Result<()> {
+    let pair = Pair::start("standalone-scaling").await?;
+    let api = pair.plane.api()?;
+    api.apply(MTLS).await?;
+    api.apply(&permission("allow-all", "Allow", "*")).await?;
+    eventually("plaintext clients are refused", SOON, async || refused_plaintext(pair.inbound).await).await?;
+    pair.answers("mutual TLS is on").await?;
+    let other = SocketAddr::new(pair.world.addresses.host(1, 5), 16379);
+    let _banner = Banner::start(other, "server-2").await?;
+    let workload = Workload::new("server-2", other.ip()).serves("server", 6379, other, &[]);
+    for round in 1..=3 {
+        let load = Load::start([pair.outbound]);
+        let mut second = pair.world.agent(&pair.plane, &workload).await?;
+        eventually("the second instance answers", SOON, async || {
+            let name = answer(pair.outbound).await?;
+            anyhow::ensure!(name == "server-2", "{name} answered");
+            Ok(())
+        })
+        .await?;
+        let status = second.process()?.stop()?;
+        assert!(status.success(), "{status}");
+        println!("round {round}: {} requests on the way, none failed", load.stop().await?);
+    }
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -56,13 +56,21 @@ pub(crate) struct Subscriber {
 }
 
 impl MeshState {
+    /// Takes what the store holds at the start.
+    pub(crate) fn load(&mut self, object: Arc<Object>, now: Instant) {
+        if object.kind() == Kind::Dataplane {
+            self.presence.insert(object.meta.name.clone(), Presence::unseen(now));
+        }
+        self.apply(&object.key(), Some(object), now);
+    }
+
     /// Takes a change of an object of the mesh, or of the mesh itself.
     pub(crate) fn apply(&mut self, key: &ObjectKey, object: Option<Arc<Object>>, now: Instant) {
         self.dirty = true;
         if key.kind == Kind::Dataplane {
             self.observed.insert(key.name.clone());
             if object.is_some() {
-                self.presence.entry(key.name.clone()).or_insert_with(|| Presence::unseen(now));
+                self.presence.entry(key.name.clone()).or_insert_with(|| Presence::new(now));
             } else {
                 self.presence.remove(&key.name);
             }
@@ -76,7 +84,7 @@ impl MeshState {
     /// An agent connected, maybe before its dataplane is known here.
     pub(crate) fn connected(&mut self, proxy: &str, now: Instant) {
         self.dirty = true;
-        self.presence.entry(proxy.to_owned()).or_insert_with(|| Presence::unseen(now)).connected();
+        self.presence.entry(proxy.to_owned()).or_insert_with(|| Presence::new(now)).connected();
     }
 
     /// Changes the presence of a proxy, unless its dataplane is gone.
@@ -283,9 +291,9 @@ impl MeshState {
             .map(|dataplane| {
                 let presence = self.presence.get(&dataplane.meta.name);
                 Instance {
-                    unready_ports: presence.map(|p| p.unready.clone()).unwrap_or_default(),
+                    unready_ports: presence.map(|p| p.unready_ports().clone()).unwrap_or_default(),
                     state: presence.map(Presence::state).unwrap_or_default(),
-                    draining: presence.is_some_and(|p| p.draining),
+                    out_of_service: presence.is_some_and(Presence::is_out),
                     dataplane,
                 }
             })

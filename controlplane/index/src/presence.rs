@@ -19,20 +19,54 @@ pub(crate) struct Presence {
     sessions: u32,
     degrade_at: Option<Instant>,
     degraded: bool,
-    pub(crate) draining: bool,
-    pub(crate) unready: BTreeSet<u16>,
+    draining: bool,
+    /// Its agent has not said yet what is ready.
+    silent: bool,
+    unready: BTreeSet<u16>,
 }
 
 impl Presence {
-    /// Of a proxy whose agent has not been heard of yet.
+    /// Of a proxy that was there before this control plane started: most likely it serves.
     pub(crate) fn unseen(now: Instant) -> Self {
         Self {
             sessions: 0,
             degrade_at: Some(now + LOST_AFTER_START),
             degraded: false,
             draining: false,
+            silent: false,
             unready: BTreeSet::new(),
         }
+    }
+
+    /// Of a proxy that nobody knew before: its Envoy has yet to start, and its agent says when it has.
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { silent: true, ..Self::unseen(now) }
+    }
+
+    /// Its agent says what is not ready.
+    pub(crate) fn unready(&mut self, ports: BTreeSet<u16>) {
+        self.silent = false;
+        self.unready = ports;
+    }
+
+    /// Its agent says that it takes no more traffic.
+    pub(crate) fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    /// Whether none of its inbounds gets traffic.
+    pub(crate) fn is_out(&self) -> bool {
+        self.draining || self.silent
+    }
+
+    /// The inbounds that are not ready.
+    pub(crate) fn unready_ports(&self) -> &BTreeSet<u16> {
+        &self.unready
+    }
+
+    /// Whether an inbound gets traffic.
+    pub(crate) fn serves(&self, port: u16) -> bool {
+        !self.is_out() && !self.unready.contains(&port)
     }
 
     pub(crate) fn connected(&mut self) {
@@ -96,5 +130,18 @@ mod tests {
         presence.connected();
         presence.disconnected(start);
         assert_eq!(presence.deadline(), None);
+    }
+
+    #[test]
+    fn a_new_proxy_serves_once_its_agent_says_so() {
+        let start = Instant::now();
+        assert!(Presence::unseen(start).serves(80));
+        let mut presence = Presence::new(start);
+        presence.connected();
+        assert!(!presence.serves(80));
+        presence.unready([81].into());
+        assert!(presence.serves(80) && !presence.serves(81));
+        presence.drain();
+        assert!(!presence.serves(80));
     }
 }

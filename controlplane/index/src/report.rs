@@ -21,7 +21,7 @@ pub(crate) fn object(
     presence: Option<&Presence>,
     insight: &ProxyInsight,
 ) -> Object {
-    let ready = |port: u16| presence.is_some_and(|p| !p.draining && !p.unready.contains(&port));
+    let ready = |port: u16| presence.is_some_and(|presence| presence.serves(port));
     let inbounds = dataplane.networking.inbound.iter().map(|inbound| ObservedInbound {
         port: inbound.port,
         tags: inbound.tags.clone(),

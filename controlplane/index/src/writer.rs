@@ -16,6 +16,7 @@ use crate::ingress::IngressState;
 use crate::insight::Insights;
 use crate::mesh::MeshState;
 use crate::offer::{self, Offer};
+use crate::presence::Presence;
 use crate::{ProxyView, SnapshotReceiver};
 
 /// What agents' streams tell the index.
@@ -80,7 +81,7 @@ impl Writer {
             if let Spec::DataplaneInsight(spec) = &object.spec {
                 self.insights.remember(spec);
             }
-            self.change(&object.key(), Some(object.clone()));
+            self.load(object);
         }
         // All of it is known: what has changed is yet to be seen.
         self.meshes.values_mut().for_each(|mesh| mesh.observed.clear());
@@ -124,6 +125,15 @@ impl Writer {
         self.meshes.values().filter_map(MeshState::deadline).chain(self.retry_at).min()
     }
 
+    fn load(&mut self, object: Arc<Object>) {
+        match object.kind() {
+            Kind::Dataplane => {
+                self.meshes.entry(object.key().mesh).or_default().load(object, Instant::now());
+            }
+            _ => self.change(&object.key(), Some(object)),
+        }
+    }
+
     fn change(&mut self, key: &ObjectKey, object: Option<Arc<Object>>) {
         match key.kind {
             Kind::Zone | Kind::Secret | Kind::ZoneInsight | Kind::DataplaneInsight => return,
@@ -154,11 +164,11 @@ impl Writer {
                 self.mesh(&proxy).change_presence(&proxy.name, |p| p.disconnected(now));
             }
             Event::Unready { proxy, ports } => {
-                self.mesh(&proxy).change_presence(&proxy.name, |p| p.unready = ports);
+                self.mesh(&proxy).change_presence(&proxy.name, |p| p.unready(ports));
             }
             Event::Observed(proxy) => self.mesh(&proxy).observe(&proxy.name),
             Event::Draining { proxy, done } => {
-                self.mesh(&proxy).change_presence(&proxy.name, |p| p.draining = true);
+                self.mesh(&proxy).change_presence(&proxy.name, Presence::drain);
                 self.drained.push(done);
             }
             Event::Inspect { proxy, reply } => {

@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use common::agent::{Ads, Agent, delta_request, outcome};
@@ -230,6 +231,8 @@ async fn a_mesh_that_is_added_and_changed_tells_other_meshes_nothing() {
     put(&world.store, &dataplane("other", "web-2", "web", "10.2.0.22", 8080, None)).await;
     // The change that comes next is in its own mesh.
     put(&world.store, &dataplane("default", "web-2", "web", "10.1.0.22", 8080, None)).await;
+    let agent = world.index.connect(&ProxyId::new("default", "web-2"));
+    agent.unready(BTreeSet::new());
     ads.until("its own mesh's change", |ads| ads.mentions("10.1.0.22")).await;
     assert_eq!(ads.received, received + 1, "one response: endpoints, for the one change");
     assert!(!ads.mentions("10.3.") && !ads.mentions("10.2."));

@@ -34,12 +34,12 @@ pub struct MeshInput {
 pub struct Instance {
     /// The `Dataplane`.
     pub dataplane: Arc<Object>,
-    /// Inbound ports that the application does not serve at the moment.
+    /// Inbound ports that do not serve at the moment.
     pub unready_ports: BTreeSet<u16>,
     /// Whether its agent is heard of.
     pub state: EndpointState,
-    /// Whether it is about to stop.
-    pub draining: bool,
+    /// Whether it is about to stop, or has yet to start.
+    pub out_of_service: bool,
 }
 
 /// What is known of another zone.

@@ -242,6 +242,6 @@ fn local_inbounds<'a>(instance: &'a Instance, zone: &'a str) -> impl Iterator<It
         protocol: protocol(inbound.protocol()),
         primary: primary_service(spec).to_owned(),
         state: instance.state,
-        serves: !instance.draining && !instance.unready_ports.contains(&inbound.port),
+        serves: !instance.out_of_service && !instance.unready_ports.contains(&inbound.port),
     })
 }

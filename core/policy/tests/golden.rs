@@ -201,7 +201,7 @@ fn instance(case: &Case, dataplane: Arc<Object>) -> Instance {
     Instance {
         unready_ports: case.unready.get(name).cloned().unwrap_or_default(),
         state: if case.degraded.contains(name) { EndpointState::Degraded } else { EndpointState::Healthy },
-        draining: case.draining.contains(name),
+        out_of_service: case.draining.contains(name),
         dataplane,
     }
 }

@@ -91,9 +91,6 @@ impl Session {
     }
 
     fn tell(&self, readiness: &Readiness) {
-        if readiness.is_empty() {
-            return;
-        }
         let inbounds = readiness
             .iter()
             .map(|(port, ready)| InboundReadiness { port: (*port).into(), ready: *ready })

@@ -112,6 +112,7 @@ pub struct Engine {
     store: Store,
     saves: watch::Sender<Vec<u8>>,
     save_at: Option<Instant>,
+    serving: watch::Sender<bool>,
 }
 
 /// The engine and the way to it.
@@ -125,11 +126,17 @@ pub fn engine(store: Store) -> (Engine, Handle) {
         store,
         saves: watch::Sender::new(Vec::new()),
         save_at: None,
+        serving: watch::Sender::new(false),
     };
     (engine, Handle { inputs, ids: Arc::default() })
 }
 
 impl Engine {
+    /// Whether Envoy serves.
+    pub fn serving(&self) -> watch::Receiver<bool> {
+        self.serving.subscribe()
+    }
+
     /// Runs until shutdown; then the last-good set is on disk.
     pub async fn run(
         mut self,
@@ -198,7 +205,13 @@ impl Engine {
     }
 
     fn handle(&mut self, event: Event) {
-        for action in self.relay.handle(event) {
+        let actions = self.relay.handle(event);
+        self.serving.send_if_modified(|known| {
+            let changed = *known != self.relay.is_serving();
+            *known = self.relay.is_serving();
+            changed
+        });
+        for action in actions {
             match action {
                 Action::Upstream(request) => {
                     if let Some(line) = &self.upstream {

@@ -90,6 +90,8 @@ pub struct Relay {
     upstream: bool,
     pending: BTreeMap<ResourceType, VecDeque<Pending>>,
     envoy: Option<EnvoyView>,
+    /// Whether the Envoy that is connected has run all that was wanted once.
+    serving: bool,
     nonces: u64,
 }
 
@@ -119,6 +121,33 @@ impl Relay {
         self.known.contains(&ResourceType::Listener) && ResourceType::ALL.into_iter().all(settled)
     }
 
+    /// Whether Envoy serves: it is connected and has had all that it was to have, once. What changes later comes into
+    /// force while it goes on serving.
+    pub fn is_serving(&self) -> bool {
+        self.serving
+    }
+
+    fn look_whether_serving(&mut self) {
+        let Some(envoy) = &self.envoy else {
+            self.serving = false;
+            return;
+        };
+        let runs = |resource_type: ResourceType| {
+            self.wanted.iter(resource_type).all(|(name, entry)| {
+                !envoy.is_interested(resource_type, name)
+                    || envoy.runs(resource_type, name, &entry.version)
+                    || self.refusals.reason(resource_type, name, &entry.version).is_some()
+            })
+        };
+        let has_identity = !envoy.is_interested(ResourceType::Secret, IDENTITY_SECRET)
+            || self
+                .identity
+                .as_ref()
+                .is_some_and(|own| envoy.runs(ResourceType::Secret, IDENTITY_SECRET, &own.version));
+        let known = self.known.contains(&ResourceType::Listener);
+        self.serving |= known && has_identity && ResourceType::ALL.into_iter().all(runs);
+    }
+
     /// Whether Envoy refused something that is still wanted.
     pub fn has_refusals(&self) -> bool {
         !self.refusals.is_empty()
@@ -134,7 +163,7 @@ impl Relay {
             Event::Upstream(response) => self.received(response, &mut actions),
             Event::EnvoyUp => {
                 self.refusals.retry_good(&self.good);
-                self.envoy = Some(EnvoyView::default());
+                (self.envoy, self.serving) = (Some(EnvoyView::default()), false);
             }
             Event::EnvoyDown => self.envoy = None,
             Event::Envoy(request) => changed |= self.requested(request, &mut actions),
@@ -154,6 +183,7 @@ impl Relay {
         // What needs nothing from Envoy is settled by planning alone.
         changed |= self.settle();
         self.answer(&mut actions);
+        self.look_whether_serving();
         if changed {
             actions.push(Action::Save);
         }

@@ -1,41 +1,12 @@
-//! Readiness while it runs, order when it ends.
+//! Order when a proxy ends.
 
 use nix::sys::signal::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
 use crate::agent::{Agent, DATAPLANE, is_gone};
 use crate::mesh::{LOCALHOST, Model, answers, echo, free_port};
 use crate::plane::Plane;
-
-#[tokio::test(flavor = "multi_thread")]
-async fn readiness_of_the_application_is_reported() {
-    let (port, application) = (free_port(), free_port());
-    let mut plane = Plane::start(Model::new().resources()).await;
-    let inbound = format!(
-        "[{{port: {port}, servicePort: {application}, tags: {{ursamesh.io/service: web}}, \
-         readinessProbe: {{tcp: {{}}, interval: 50ms}}}}]"
-    );
-    let mut agent = Agent::new(&plane, &DATAPLANE.replace("inbound: []", &format!("inbound: {inbound}")));
-    agent.run();
-    let said = async |ready: bool| {
-        plane
-            .sees(&format!("ready: {ready}"), |state| {
-                (state.readiness == [(u32::from(port), ready)].into()).then_some(())
-            })
-            .await;
-    };
-    said(false).await;
-    let listener = TcpListener::bind((LOCALHOST, application)).await.unwrap();
-    said(true).await;
-    drop(listener);
-    said(false).await;
-    // A new session hears it, too.
-    plane.stop();
-    plane.set(|state| state.readiness.clear());
-    plane.resume().await;
-    plane.sees("it is said again", |state| (!state.readiness.is_empty()).then_some(())).await;
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proxy_drains_before_it_ends() {

@@ -9,6 +9,7 @@ mod identity;
 mod mesh;
 mod plane;
 mod plane_tls;
+mod readiness;
 mod refusals;
 mod startup;
 mod survival;

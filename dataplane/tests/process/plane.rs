@@ -60,8 +60,8 @@ pub(crate) struct State {
     pub(crate) hellos: Vec<Hello>,
     /// Whether each session's client presented a certificate.
     pub(crate) presented: Vec<bool>,
-    /// Port → ready, as said last.
-    pub(crate) readiness: BTreeMap<u32, bool>,
+    /// Port → ready, in the order in which it was said.
+    pub(crate) readiness: Vec<BTreeMap<u32, bool>>,
     pub(crate) drains: usize,
     pub(crate) signed: usize,
     /// By type: what the agent said it holds at the beginning of its newest stream.
@@ -223,7 +223,7 @@ impl Agent for Shared {
                     message = incoming.message() => match message.ok().flatten().and_then(|m| m.message) {
                         Some(from_agent::Message::Readiness(readiness)) => {
                             let inbounds = readiness.inbounds.into_iter().map(|one| (one.port, one.ready));
-                            shared.state.lock().unwrap().readiness = inbounds.collect();
+                            shared.state.lock().unwrap().readiness.push(inbounds.collect());
                         }
                         Some(from_agent::Message::Draining(_)) => {
                             shared.state.lock().unwrap().drains += 1;
