@@ -91,13 +91,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let certificates =
         Certificates { announced: announced.subscribe(), link: link.subscribe(), held, store: identities };
     tasks.spawn(certificates.run(shutdown.clone()));
-    let inbounds = probe::follow(
-        file.inbounds,
-        applications.subscribe(),
-        envoy_serves,
-        readiness,
-        shutdown.clone(),
-    );
+    let inbounds =
+        probe::follow(file.inbounds, applications.subscribe(), envoy_serves, readiness, shutdown.clone());
     tasks.spawn(inbounds);
     tasks.spawn(probe::run(file.probes, applications, shutdown.clone()));
 
