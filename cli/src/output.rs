@@ -1,6 +1,6 @@
 //! What goes to the standard output.
 
-use std::io::{ErrorKind, Write as _, stdout};
+use std::io::{ErrorKind, Write as _, stderr, stdout};
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
@@ -14,6 +14,12 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         written => written.context("cannot write to the standard output"),
     }
+}
+
+/// Tells a person something beside the output.
+pub(crate) fn note(text: &str) {
+    // There is nobody left to tell.
+    let _ = writeln!(stderr(), "{text}");
 }
 
 /// A value as YAML or JSON, with a line end; `None` for a table, which is not made of values alone.

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use common::{World, permission};
 use serde_json::Value;
-use ursa_crds::KINDS;
+use ursa_crds::{KINDS, Kind};
 
 #[tokio::test]
 async fn every_kind_is_shown_by_each_of_its_words() {
@@ -15,7 +15,13 @@ async fn every_kind_is_shown_by_each_of_its_words() {
     for info in KINDS {
         let words = [info.name, info.plural, info.singular];
         for word in words.iter().chain(info.short_names) {
-            let table = world.run(&["get", word]).await.ok();
+            let ran = world.run(&["get", word]).await;
+            assert_eq!(
+                ran.err.contains("inspect dataplanes"),
+                info.kind == Kind::Dataplane,
+                "{word}: {ran:?}"
+            );
+            let table = ran.out;
             let titles = table.lines().next().unwrap();
             assert!(titles.starts_with("NAME ") && titles.ends_with(" AGE"), "{word}: {table}");
         }
@@ -34,7 +40,7 @@ async fn a_table_for_people_and_the_resource_for_programs() {
     assert_eq!(rows[1][..4], ["redis", "Allow", "*", "*"]);
     assert!(rows[1][4].ends_with('s') && rows.len() == 2, "{table}");
 
-    let key = ursa_crds::ObjectKey::in_mesh(ursa_crds::Kind::TrafficPermission, "default", "redis");
+    let key = ursa_crds::ObjectKey::in_mesh(Kind::TrafficPermission, "default", "redis");
     let stored = world.store.get(&key).unwrap().to_value();
     let json = world.run(&["get", "tp", "redis", "-o", "json"]).await.ok();
     assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), stored);

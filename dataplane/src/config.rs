@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::duration;
 
@@ -34,7 +34,10 @@ pub enum Command {
 /// Arguments of `run`.
 #[derive(Clone, Debug, Args)]
 pub struct Config {
-    /// File with the Dataplane resource, YAML or JSON.
+    /// What the resource has to be, so that a mistaken file is noticed; its kind decides if left out.
+    #[arg(long, env = "URSA_DP_PROXY_TYPE", value_name = "TYPE")]
+    pub proxy_type: Option<ProxyType>,
+    /// File with the Dataplane or ZoneIngress resource, YAML or JSON.
     #[arg(long, env = "URSA_DP_DATAPLANE_FILE", value_name = "FILE")]
     pub dataplane_file: PathBuf,
     /// File with the token that proves who this is; read anew for each connection.
@@ -64,6 +67,25 @@ pub struct Config {
     /// What to log: error, warn, info, debug, trace, or directives such as `info,ursa_dp=debug`.
     #[arg(long, env = "URSA_DP_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
     pub log_level: String,
+}
+
+/// What a proxy is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProxyType {
+    /// The proxy of a workload: a Dataplane.
+    Dataplane,
+    /// The entry of a zone: a `ZoneIngress`.
+    Ingress,
+}
+
+impl ProxyType {
+    /// The kind of its resource.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Dataplane => "Dataplane",
+            Self::Ingress => "ZoneIngress",
+        }
+    }
 }
 
 /// Arguments of `exec-envoy`.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use ursa_model::ProxyId;
 
+use crate::config::ProxyType;
 use crate::duration;
 
 /// The Dataplane resource as far as the agent needs it.
@@ -79,17 +80,22 @@ pub enum DataplaneFileError {
     },
 }
 
-/// Reads the resource from its file.
-pub fn read(path: &Path) -> Result<DataplaneFile, DataplaneFileError> {
+/// Reads the resource, of the given type if there is one, from its file.
+pub fn read(path: &Path, proxy_type: Option<ProxyType>) -> Result<DataplaneFile, DataplaneFileError> {
     let bytes =
         std::fs::read(path).map_err(|source| DataplaneFileError::Io { path: path.to_owned(), source })?;
-    parse(bytes).map_err(|message| DataplaneFileError::Invalid { path: path.to_owned(), message })
+    parse(bytes, proxy_type).map_err(|message| DataplaneFileError::Invalid { path: path.to_owned(), message })
 }
 
-fn parse(bytes: Vec<u8>) -> Result<DataplaneFile, String> {
+fn parse(bytes: Vec<u8>, proxy_type: Option<ProxyType>) -> Result<DataplaneFile, String> {
     let text = std::str::from_utf8(&bytes).map_err(|_| "it is not UTF-8 text".to_owned())?;
     let Resource { kind, metadata, spec } =
         serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+    if let Some(wanted) = proxy_type.map(ProxyType::kind)
+        && kind != wanted
+    {
+        return Err(format!("kind is {kind:?}, expected {wanted} because of the proxy type"));
+    }
     let mesh = match kind.as_str() {
         "Dataplane" => spec.mesh,
         // A zone ingress serves all meshes and is in none.
@@ -234,7 +240,7 @@ spec:
 
     #[test]
     fn name_inbounds_and_probes_are_read_with_their_defaults() {
-        let file = parse(WEB.into()).unwrap();
+        let file = parse(WEB.into(), Some(ProxyType::Dataplane)).unwrap();
         assert_eq!(file.proxy.to_string(), "default/web-1");
         assert_eq!(file.inbounds, [80, 81, 82]);
         let http = ProbeSpec {
@@ -265,8 +271,10 @@ spec:
             (("tcp: {}, ", ""), "inbound 81 must name exactly one"),
             (("interval: 500ms", "interval: 500"), "not a duration"),
         ] {
-            let error = parse(WEB.replace(change.0, change.1).into()).unwrap_err();
+            let error = parse(WEB.replace(change.0, change.1).into(), None).unwrap_err();
             assert!(error.contains(expected), "{error}");
         }
+        let error = parse(WEB.into(), Some(ProxyType::Ingress)).unwrap_err();
+        assert!(error.contains("expected ZoneIngress"), "{error}");
     }
 }

@@ -33,7 +33,7 @@ const END_WITHIN: Duration = Duration::from_secs(5);
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let agent_socket = socket_path(&config.run_dir, "xds.sock")?;
     let admin_socket = socket_path(&config.run_dir, "admin.sock")?;
-    let file = dataplane_file::read(&config.dataplane_file)?;
+    let file = dataplane_file::read(&config.dataplane_file, config.proxy_type)?;
     cp::trust(&config.ca_file)?;
     for folder in [&config.run_dir, &config.data_dir] {
         private_dir(folder)?;

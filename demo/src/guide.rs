@@ -15,7 +15,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("delete trafficroute redis", "spread over all zones again"),
     ("inspect zones", ""),
     ("inspect services", ""),
-    ("get dataplanes", ""),
+    ("inspect dataplanes", ""),
 ];
 
 /// Addresses to open and commands to try.

@@ -27,6 +27,16 @@ pub enum Role {
     Ingress,
 }
 
+impl Role {
+    /// As `ursa-dp` calls it.
+    pub fn proxy_type(self) -> &'static str {
+        match self {
+            Self::Dataplane(_) => "dataplane",
+            Self::Ingress => "ingress",
+        }
+    }
+}
+
 /// A zone's counter application.
 pub fn demo_app(zone: &Zone) -> Workload {
     let inbound = json!({

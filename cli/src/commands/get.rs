@@ -9,6 +9,10 @@ use crate::environment::Environment;
 use crate::failure::usage;
 use crate::{columns, commands, failure, output, resource, table};
 
+/// A global control plane has none.
+const NO_DATAPLANES: &str = "A Dataplane is registered with the control plane of its zone; `ursactl inspect dataplanes` \
+                             shows those of all zones.";
+
 pub(crate) async fn run(common: &Common, environment: &Environment, get: &args::Get) -> anyhow::Result<()> {
     if get.kind.eq_ignore_ascii_case("all") {
         if get.name.is_some() {
@@ -26,10 +30,14 @@ pub(crate) async fn run(common: &Common, environment: &Environment, get: &args::
         let whole = output::list(&found);
         (found, whole)
     };
-    match output::structured(common.output, &whole)? {
-        Some(text) => output::print(&text),
-        None => output::print(&table(kind, "", &found)),
+    if let Some(text) = output::structured(common.output, &whole)? {
+        return output::print(&text);
     }
+    output::print(&table(kind, "", &found))?;
+    if kind == Kind::Dataplane && found.is_empty() {
+        output::note(NO_DATAPLANES);
+    }
+    Ok(())
 }
 
 /// Everything that can be listed is, whatever else fails.

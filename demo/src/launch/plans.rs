@@ -145,6 +145,8 @@ impl Plans<'_> {
         let token = self.folders.write(&format!("data/{name}.token"), token, 0o600)?;
         let args = args![
             "run",
+            "--proxy-type",
+            workload.role.proxy_type(),
             "--dataplane-file",
             resource,
             "--token-file",
