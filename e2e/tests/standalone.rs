@@ -81,6 +81,35 @@ async fn traffic_flows_and_survives_crashes() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_control_plane_that_dies_and_comes_back_costs_no_request() -> anyhow::Result<()> {
+    let mut pair = Pair::start("standalone-restarts").await?;
+    let api = pair.plane.api()?;
+    api.apply(MTLS).await?;
+    api.apply(&permission("allow-all", "Allow", "*")).await?;
+    eventually("plaintext clients are refused", SOON, async || refused_plaintext(pair.inbound).await).await?;
+    pair.answers("mutual TLS is on").await?;
+    let load = Load::start([pair.outbound]);
+    for round in 1..=4 {
+        pair.plane.process()?.kill()?;
+        pair.plane.start().await?;
+        let api = pair.plane.api()?;
+        eventually(&format!("round {round}: both agents are back"), SOON, async || {
+            for name in ["server-1", "client-1"] {
+                let path = format!("/meshes/default/dataplanes/{name}/insight");
+                let (_, insight) = api.send(reqwest::Method::GET, &path, None).await?;
+                anyhow::ensure!(insight["connected"] == true, "{name}: {insight}");
+            }
+            Ok(())
+        })
+        .await?;
+        // What the agents are told after that comes in force under load, too.
+        pair.answers("still").await?;
+    }
+    println!("{} requests on the way, none failed", load.stop().await?);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_drained_agent_leaves_and_takes_its_dataplane_along() -> anyhow::Result<()> {
     let mut pair = Pair::start("standalone-drain").await?;
     pair.answers("first answer").await?;

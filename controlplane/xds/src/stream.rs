@@ -45,14 +45,15 @@ struct InFlight {
 #[derive(Debug, Default)]
 pub struct DeltaStream {
     types: HashMap<ResourceType, TypeState>,
-    target: Arc<ResourceSet>,
+    /// `None`: not known yet, which is not the same as nothing.
+    target: Option<Arc<ResourceSet>>,
     nonce: u64,
 }
 
 impl DeltaStream {
     /// Sets what the client is to have.
     pub fn aim(&mut self, target: Arc<ResourceSet>) {
-        self.target = target;
+        self.target = Some(target);
     }
 
     /// Takes a request. Resource names in it are not looked at: a client of Ursa gets all that is its own.
@@ -78,9 +79,12 @@ impl DeltaStream {
         Some((resource_type, answer))
     }
 
-    /// Responses that may go out now.
+    /// Responses that may go out now; none before it is known what the client is to have.
     pub fn responses(&mut self) -> Vec<DeltaDiscoveryResponse> {
         let mut out = Vec::new();
+        if self.target.is_none() {
+            return out;
+        }
         for resource_type in ResourceType::ALL {
             let missing: Vec<_> = self.missing(resource_type).cloned().collect();
             let Some(state) = self.types.get_mut(&resource_type) else { continue };
@@ -104,17 +108,19 @@ impl DeltaStream {
 
     /// Whether the client has all of the target, nothing more, and has acknowledged it.
     pub fn is_settled(&self) -> bool {
-        ResourceType::ALL.into_iter().all(|resource_type| {
+        let is_settled = |resource_type| {
             self.types.get(&resource_type).is_some_and(|state| state.in_flight.is_none())
                 && self.missing(resource_type).next().is_none()
                 && self.superfluous(resource_type).is_empty()
-        })
+        };
+        self.target.is_some() && ResourceType::ALL.into_iter().all(is_settled)
     }
 
     fn of_type(&self, resource_type: ResourceType) -> impl Iterator<Item = &Arc<Resource>> {
         let first = ResourceKey { resource_type, name: String::new() };
         self.target
-            .range(first..)
+            .iter()
+            .flat_map(move |target| target.range(first.clone()..))
             .map(|(_, resource)| resource)
             .take_while(move |r| r.key.resource_type == resource_type)
     }
@@ -291,6 +297,23 @@ mod tests {
         assert_eq!(sent(&responses), [(Cluster, vec!["b"], vec![])]);
         answer(&mut stream, &responses[0], None);
         assert_eq!(sent(&stream.responses()), [(Cluster, vec![], vec!["gone"])]);
+    }
+
+    #[test]
+    fn a_client_that_comes_back_loses_nothing_before_it_is_known_what_it_is_to_have() {
+        let mut stream = DeltaStream::default();
+        for resource_type in ResourceType::ALL {
+            stream.request(&DeltaDiscoveryRequest {
+                type_url: resource_type.type_url().into(),
+                initial_resource_versions: [("a".to_owned(), "1".to_owned())].into(),
+                ..Default::default()
+            });
+            assert_eq!(sent(&stream.responses()), []);
+        }
+        assert!(!stream.is_settled());
+        stream.aim(set(&ResourceType::ALL.map(|resource_type| (resource_type, "a", "1"))));
+        assert_eq!(sent(&stream.responses()), []);
+        assert!(stream.is_settled());
     }
 
     #[test]

@@ -223,8 +223,8 @@ impl Engine {
                     debug!(
                         type_url = response.type_url,
                         nonce = response.nonce,
-                        adds = response.resources.len(),
-                        removes = response.removed_resources.len(),
+                        adds = ?response.resources.iter().map(|resource| &resource.name).collect::<Vec<_>>(),
+                        removes = ?response.removed_resources,
                         "to Envoy"
                     );
                     if let Some(line) = &self.envoy {
