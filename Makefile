@@ -17,6 +17,9 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 ENVOY = $(or $(URSA_ENVOY),$$(scripts/install-envoy))
 WITH_TOOLS = scripts/install-redis >/dev/null; export URSA_ENVOY="$(ENVOY)"; [ -x "$$URSA_ENVOY" ];
 
+# The tests' Kubernetes cluster, made by kind. Set URSA_KUBECONFIG to use another one, which the tests may fill and change.
+WITH_CLUSTER = KUBECONFIG="$(or $(URSA_KUBECONFIG),$$(e2e/kind/cluster up ursa))"; export KUBECONFIG; [ -r "$$KUBECONFIG" ];
+
 .PHONY: help
 help: ## lists these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -33,8 +36,17 @@ demo-check: build ## plays the demo's scenario and prints what was seen
 check: format lint arrows generated licences ## everything that needs no running
 
 .PHONY: test
-test: build ## all tests, with real Envoys and a real Redis
-	@$(WITH_TOOLS) cargo test --workspace --no-fail-fast
+test: build ## all tests, with real Envoys, a real Redis and a real Kubernetes cluster
+	@$(WITH_TOOLS) $(WITH_CLUSTER) cargo test --workspace --no-fail-fast
+
+.PHONY: cluster
+cluster: ## makes the tests' Kubernetes cluster (from nothing about 10 minutes, later one)
+	@$(WITH_CLUSTER) kubectl=$$(PATH="$$(e2e/kind/cluster path):$$PATH" command -v kubectl); "$$kubectl" get nodes
+
+.PHONY: cluster-down
+cluster-down: ## removes the clusters, and the Docker engine that was started for them
+	@e2e/kind/cluster down ursa
+	@e2e/kind/engine down
 
 .PHONY: bench
 bench: ## measures control planes under load (release build; about 15 minutes from nothing)

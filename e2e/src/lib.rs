@@ -5,6 +5,7 @@
 
 mod api;
 mod apps;
+pub mod cluster;
 mod load;
 mod multizone;
 mod net;

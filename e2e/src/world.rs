@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::cluster::Cluster;
 use crate::{Addresses, Api, Process, binary, envoy, eventually};
 
 /// How long a process may take to come up on a busy machine.
@@ -53,6 +54,21 @@ impl World {
     /// Starts a standalone control plane of this zone, at the first host of the zone's addresses.
     pub async fn standalone(&self, zone: &str) -> anyhow::Result<ControlPlane> {
         self.plane(&format!("cp-{zone}"), 1, &["--mode", "standalone", "--zone", zone]).await
+    }
+
+    /// The same with its store on the API server of a cluster, the test's namespace being the system's.
+    pub async fn standalone_on(&self, cluster: &Cluster, zone: &str) -> anyhow::Result<ControlPlane> {
+        let args = [
+            "--mode",
+            "standalone",
+            "--zone",
+            zone,
+            "--store",
+            "kubernetes",
+            "--namespace",
+            &cluster.namespace,
+        ];
+        self.plane(&format!("cp-{zone}"), 1, &args).await
     }
 
     /// Starts a global control plane.

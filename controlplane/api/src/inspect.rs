@@ -50,7 +50,8 @@ pub(crate) async fn insights(
         let items: Vec<Value> = reported(&state, &mesh);
         return Ok(body::answer(StatusCode::OK, &headers, &json!({"items": items})));
     };
-    let dataplanes = state.store.list_in_mesh(Kind::Dataplane, &mesh);
+    let mut dataplanes = state.store.list_in_mesh(Kind::Dataplane, &mesh);
+    dataplanes.retain(|dataplane| dataplane.meta.namespace.is_empty());
     let items: Vec<Value> = dataplanes
         .iter()
         .map(|object| {

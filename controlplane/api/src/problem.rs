@@ -76,6 +76,10 @@ impl Problem {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
     }
 
+    pub(crate) fn unprocessable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
+    }
+
     /// A failure of the server.
     pub(crate) fn internal(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
@@ -110,7 +114,8 @@ impl From<StoreError> for Problem {
         match &error {
             StoreError::Conflict { .. } => Self::conflict(error.to_string()),
             StoreError::NotFound(key) => Self::not_found(format!("{key} does not exist")),
-            StoreError::Disk(_) | StoreError::Closed => {
+            StoreError::Refused(reason) => Self::unprocessable(reason.clone()),
+            StoreError::Disk(_) | StoreError::Unreachable(_) | StoreError::Closed => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
             }
         }

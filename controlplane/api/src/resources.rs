@@ -136,7 +136,9 @@ fn empty_mesh(state: &ApiState, mesh: &str) -> Result<(), Problem> {
 
 fn list(state: &ApiState, kind: Kind, mesh: &str, paging: &Paging, headers: &HeaderMap) -> Response {
     let objects = state.store.list_in_mesh(kind, mesh);
-    let value = page(objects.iter().map(AsRef::as_ref), paging);
+    // As paths name no namespace: what is in none (on Kubernetes: in the system's).
+    let shown = objects.iter().map(AsRef::as_ref).filter(|object| object.meta.namespace.is_empty());
+    let value = page(shown, paging);
     body::answer(StatusCode::OK, headers, &value)
 }
 

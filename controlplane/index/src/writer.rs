@@ -127,7 +127,7 @@ impl Writer {
 
     fn load(&mut self, object: Arc<Object>) {
         match object.kind() {
-            Kind::Dataplane => {
+            Kind::Dataplane if object.meta.namespace.is_empty() => {
                 self.meshes.entry(object.key().mesh).or_default().load(object, Instant::now());
             }
             _ => self.change(&object.key(), Some(object)),
@@ -135,6 +135,10 @@ impl Writer {
     }
 
     fn change(&mut self, key: &ObjectKey, object: Option<Arc<Object>>) {
+        // What is in a namespace is for that namespace's pods, and there are none here.
+        if !key.namespace.is_empty() {
+            return;
+        }
         match key.kind {
             Kind::Zone | Kind::Secret | Kind::ZoneInsight | Kind::DataplaneInsight => return,
             Kind::ZoneIngress => {

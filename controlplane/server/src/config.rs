@@ -21,6 +21,17 @@ pub(crate) enum Mode {
     Zone,
 }
 
+/// Where resources are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum StoreType {
+    /// In a file of the data folder.
+    #[default]
+    File,
+    /// On the API server of a Kubernetes cluster: the pod's own, or the one that kubeconfig names.
+    Kubernetes,
+}
+
 /// Flags of `ursa-cp run`. Each can also be given in the environment or, by its name in camelCase, in the file.
 #[derive(Clone, Debug, Default, Args, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -35,6 +46,12 @@ pub(crate) struct RunArgs {
     /// The zone's name: a DNS label [default: default].
     #[arg(long, env = "URSA_CP_ZONE")]
     zone: Option<String>,
+    /// Where resources are kept [default: file].
+    #[arg(long, env = "URSA_CP_STORE")]
+    store: Option<StoreType>,
+    /// With --store kubernetes: the namespace of the control plane's own objects [default: ursa-system].
+    #[arg(long, env = "URSA_CP_NAMESPACE")]
+    namespace: Option<String>,
     /// Where the store, keys and the admin token are kept [default: /var/lib/ursa-cp].
     #[arg(long, env = "URSA_CP_DATA_DIR")]
     data_dir: Option<PathBuf>,
@@ -84,6 +101,8 @@ pub(crate) struct GlobalAddress {
 pub(crate) struct Config {
     pub(crate) mode: Mode,
     pub(crate) zone: String,
+    pub(crate) store: StoreType,
+    pub(crate) namespace: String,
     pub(crate) data_dir: PathBuf,
     pub(crate) api_http: SocketAddr,
     pub(crate) api_https: SocketAddr,
@@ -135,6 +154,8 @@ impl RunArgs {
             global,
             sync_address: bind(self.sync_address, file.sync_address, "0.0.0.0:5685")?,
             zone: self.zone.clone().or(file.zone).unwrap_or_else(|| "default".into()),
+            store: self.store.or(file.store).unwrap_or_default(),
+            namespace: self.namespace.clone().or(file.namespace).unwrap_or_else(|| "ursa-system".into()),
             data_dir: self.data_dir.clone().or(file.data_dir).unwrap_or_else(|| "/var/lib/ursa-cp".into()),
             api_http: bind(self.api_http, file.api_http, "127.0.0.1:5681")?,
             api_https: bind(self.api_https, file.api_https, "0.0.0.0:5682")?,

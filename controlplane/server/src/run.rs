@@ -15,11 +15,11 @@ use ursa_api::{ApiState, ServerInfo};
 use ursa_crds::{DEFAULT_MESH, MeshSpec, Meta, Object, Spec};
 use ursa_identity::{ServerTls, Tokens, UserClaims};
 use ursa_index::{Authority, Index};
-use ursa_store::Store;
+use ursa_store::{KubernetesConfig, Store};
 use ursa_sync::global::Global;
 use ursa_sync::zone::ZoneConfig;
 
-use crate::config::{Config, GlobalAddress, Mode};
+use crate::config::{Config, GlobalAddress, Mode, StoreType};
 use crate::diagnostics::{self, Diagnostics};
 use crate::servers::Servers;
 use crate::{files, zones};
@@ -28,7 +28,7 @@ const ADMIN_TOKEN_LIFETIME: Duration = Duration::from_hours(8760);
 
 pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     files::private_folder(&config.data_dir)?;
-    let store = Store::open(&config.data_dir.join("store.redb"))?;
+    let store = open_store(&config).await?;
     let tokens = Arc::new(tokens(&store).await?);
     let tls = server_tls(&store, &config).await?;
     write_admin_token(&config.data_dir, &tokens)?;
@@ -132,6 +132,15 @@ async fn server_tls(store: &Store, config: &Config) -> anyhow::Result<ServerTls>
     files::private_folder(&folder)?;
     files::write(&folder.join("ca.pem"), tls.ca_pem(), 0o644)?;
     Ok(tls)
+}
+
+async fn open_store(config: &Config) -> anyhow::Result<Store> {
+    Ok(match config.store {
+        StoreType::File => Store::open(&config.data_dir.join("store.redb"))?,
+        StoreType::Kubernetes => {
+            Store::kubernetes(KubernetesConfig { namespace: config.namespace.clone() }).await?
+        }
+    })
 }
 
 /// Writes the admin token where the machine's administrator finds it, unless a valid one is there.

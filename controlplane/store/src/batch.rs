@@ -141,7 +141,11 @@ fn read(state: &RwLock<State>) -> RwLockReadGuard<'_, State> {
     state.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn check(key: &ObjectKey, current: Option<&Object>, expected: Option<u64>) -> Result<(), StoreError> {
+pub(crate) fn check(
+    key: &ObjectKey,
+    current: Option<&Object>,
+    expected: Option<u64>,
+) -> Result<(), StoreError> {
     let actual = current.map_or(0, |object| object.meta.resource_version);
     match expected {
         Some(expected) if expected != actual => {

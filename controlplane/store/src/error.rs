@@ -23,6 +23,12 @@ pub enum StoreError {
     /// The disk failed.
     #[error("the store cannot write: {0}")]
     Disk(String),
+    /// The API server does not want it.
+    #[error("{0}")]
+    Refused(String),
+    /// The API server cannot be used now.
+    #[error("the API server cannot be used: {0}")]
+    Unreachable(String),
     /// The store has ended.
     #[error("the store is closed")]
     Closed,

@@ -6,6 +6,7 @@
 mod batch;
 mod disk;
 mod error;
+mod kubernetes;
 mod record;
 mod state;
 mod watch;
@@ -17,14 +18,16 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use ursa_crds::{Kind, Object, ObjectKey};
 use uuid::Uuid;
 
 pub use error::{OpenError, StoreError};
+pub use kubernetes::{KubernetesConfig, KubernetesError};
 pub use watch::{Change, Watch};
 
 use disk::{Contents, Disk};
+use kubernetes::Opened;
 use state::State;
 use writer::{Reply, Request};
 
@@ -55,7 +58,15 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     state: Arc<RwLock<State>>,
     epoch: String,
-    writer: Option<(Sender<Request>, JoinHandle<()>)>,
+    writer: Option<Writer>,
+}
+
+/// Where writes go.
+enum Writer {
+    /// A thread, for the file and for memory.
+    Thread(Sender<Request>, JoinHandle<()>),
+    /// A task, for an API server.
+    Task(mpsc::UnboundedSender<Request>),
 }
 
 impl fmt::Debug for Store {
@@ -68,7 +79,7 @@ impl fmt::Debug for Store {
 impl Drop for Inner {
     /// The file is free when the last handle is gone.
     fn drop(&mut self) {
-        if let Some((requests, writer)) = self.writer.take() {
+        if let Some(Writer::Thread(requests, writer)) = self.writer.take() {
             drop(requests);
             // An answer can end the task that held the last handle, on the writer's own thread.
             if writer.thread().id() != thread::current().id() {
@@ -90,11 +101,17 @@ impl Store {
         Ok(Self::start(contents, Some(disk)))
     }
 
+    /// On the API server of the cluster that the environment names (a pod's own account, or kubeconfig).
+    pub async fn kubernetes(config: KubernetesConfig) -> Result<Self, KubernetesError> {
+        let Opened { state, epoch, requests } = kubernetes::open(config).await?;
+        Ok(Self(Arc::new(Inner { state, epoch, writer: Some(Writer::Task(requests)) })))
+    }
+
     fn start(contents: Contents, disk: Option<Disk>) -> Self {
         let Contents { epoch, revision, objects, private } = contents;
         let state = Arc::new(RwLock::new(State { objects, private, revision, ..State::default() }));
-        let writer = Some(writer::start(state.clone(), disk));
-        Self(Arc::new(Inner { state, epoch, writer }))
+        let (requests, thread) = writer::start(state.clone(), disk);
+        Self(Arc::new(Inner { state, epoch, writer: Some(Writer::Thread(requests, thread)) }))
     }
 
     fn read<T>(&self, get: impl FnOnce(&State) -> T) -> T {
@@ -171,9 +188,11 @@ impl Store {
 
     async fn write<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, StoreError> {
         let (reply, receiver) = oneshot::channel();
-        if let Some((requests, _)) = &self.0.writer {
-            // A failed send drops the reply's sender, which is a closed store below.
-            let _ = requests.send(request(reply));
+        // A failed send drops the reply's sender, which is a closed store below.
+        match &self.0.writer {
+            Some(Writer::Thread(requests, _)) => drop(requests.send(request(reply))),
+            Some(Writer::Task(requests)) => drop(requests.send(request(reply))),
+            None => {}
         }
         receiver.await.unwrap_or(Err(StoreError::Closed))
     }

@@ -49,6 +49,13 @@ fn run(state: &RwLock<State>, disk: Option<&Disk>, requests: &Receiver<Request>)
     }
 }
 
+/// Makes a write that no disk keeps.
+pub(crate) fn in_memory(state: &RwLock<State>, request: Request) {
+    let mut batch = Batch::new(state);
+    batch.take(request);
+    finish(batch, state, None);
+}
+
 fn finish(batch: Batch<'_>, state: &RwLock<State>, disk: Option<&Disk>) {
     let failure = disk.and_then(|disk| save(&batch, disk).err());
     let Batch { state: _, revision, objects, private, changes, answers } = batch;

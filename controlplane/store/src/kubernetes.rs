@@ -1,0 +1,120 @@
+//! The store on a Kubernetes API server: reads from memory, which watches keep up to date; writes go to the server.
+//!
+//! Users' objects are custom resources and Secrets, so that `kubectl` and the REST API show the same. What control planes
+//! observe (insights) stays in memory: an API server is no place for heartbeats.
+//!
+//! Invariant: what a write's answer says is visible to readers before the answer is given, and a watcher sees each state once.
+
+mod follow;
+mod wire;
+mod write;
+
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use kube::Client;
+use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use ursa_crds::{Kind, Owner, Scope};
+use uuid::Uuid;
+
+use crate::state::State;
+use crate::writer::Request;
+use follow::Views;
+
+/// The API server has this long to answer with everything that there is.
+const START: Duration = Duration::from_mins(1);
+/// The private value that names the store.
+const EPOCH: &str = "epoch";
+
+/// Where the objects are.
+#[derive(Clone, Debug)]
+pub struct KubernetesConfig {
+    /// The namespace of what belongs to no other: `ursa-system`.
+    pub namespace: String,
+}
+
+/// Why the store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KubernetesError {
+    /// No cluster is configured: neither a kubeconfig file nor a pod's own account.
+    #[error("no Kubernetes cluster is configured: {0}; set KUBECONFIG, or run in a pod")]
+    Config(String),
+    /// Not everything could be listed.
+    #[error("the API server did not list all of {missing} within {seconds} s; {reason}")]
+    Unsettled {
+        /// Kinds that are missing, by their plural.
+        missing: String,
+        /// How long it was waited.
+        seconds: u64,
+        /// The last error, or what is likely.
+        reason: String,
+    },
+    /// It refused a write.
+    #[error("the store cannot be made: {0}")]
+    Write(String),
+}
+
+/// Whether objects of a kind are on the API server.
+pub(crate) fn is_there(kind: Kind) -> bool {
+    !matches!(kind.info().owner, Owner::ZoneObserved | Owner::GlobalObserved)
+}
+
+/// The cluster, as the parts of the store use it.
+#[derive(Clone)]
+pub(crate) struct Cluster {
+    client: Client,
+    namespace: String,
+    state: Arc<RwLock<State>>,
+    views: Views,
+}
+
+impl Cluster {
+    /// Objects of a kind in a namespace (empty: the system's).
+    fn api(&self, kind: Kind, namespace: &str) -> Api<DynamicObject> {
+        let namespace = if namespace.is_empty() { &self.namespace } else { namespace };
+        let resource = resource(kind);
+        match kind.info().scope {
+            Scope::Global => Api::all_with(self.client.clone(), &resource),
+            Scope::Mesh => Api::namespaced_with(self.client.clone(), namespace, &resource),
+        }
+    }
+}
+
+fn resource(kind: Kind) -> ApiResource {
+    if kind == Kind::Secret {
+        return ApiResource::erase::<k8s_openapi::api::core::v1::Secret>(&());
+    }
+    let (group, version) = ursa_crds::API_VERSION.split_once('/').expect("a group and a version");
+    ApiResource::from_gvk_with_plural(
+        &GroupVersionKind::gvk(group, version, kind.info().name),
+        kind.info().plural,
+    )
+}
+
+/// What [`open`] makes: the state that is kept up to date, the store's epoch, and where writes go.
+pub(crate) struct Opened {
+    pub(crate) state: Arc<RwLock<State>>,
+    pub(crate) epoch: String,
+    pub(crate) requests: mpsc::UnboundedSender<Request>,
+}
+
+/// Reads everything, then follows it until the last sender of requests is gone.
+pub(crate) async fn open(config: KubernetesConfig) -> Result<Opened, KubernetesError> {
+    let client = Client::try_default().await.map_err(|error| KubernetesError::Config(error.to_string()))?;
+    let state = Arc::new(RwLock::new(State::default()));
+    let views = Views::default();
+    let cluster = Cluster { client, namespace: config.namespace, state: state.clone(), views };
+    let following = follow::start(&cluster);
+    if timeout(START, cluster.views.settled()).await.is_err() {
+        return Err(cluster.views.unsettled(START));
+    }
+    let epoch = write::private(&cluster, EPOCH, Uuid::new_v4().to_string().into_bytes(), false)
+        .await
+        .map_err(|error| KubernetesError::Write(error.to_string()))?;
+    let epoch = String::from_utf8_lossy(&epoch).into_owned();
+    let (requests, receiver) = mpsc::unbounded_channel();
+    tokio::spawn(write::run(cluster, receiver, following));
+    Ok(Opened { state, epoch, requests })
+}

@@ -1,0 +1,143 @@
+//! An object as the API server holds it. Pure.
+//!
+//! The namespace of the system is the empty one here, as on machines without Kubernetes. A copy of another store's object
+//! has a name of its own there, so that it never meets a user's; its annotations say what it is a copy of.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::DynamicObject;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use ursa_crds::{API_VERSION, Kind, Object, ObjectKey, Problem, Scope, decode_value};
+
+/// The types of the Secrets that the store reads.
+pub(super) const SECRET_TYPE: &str = "ursamesh.io/secret";
+pub(super) const PRIVATE_TYPE: &str = "ursamesh.io/private";
+
+/// Which mesh a Secret belongs to.
+const MESH_LABEL: &str = "ursamesh.io/mesh";
+/// Metadata of the object that this is a copy of, as JSON.
+const ORIGIN: &str = "ursamesh.io/origin";
+const VALUE: &str = "value";
+const NAME: &str = "name";
+
+/// The name of a copy: readable, and no two keys share one.
+pub(super) fn copy_name(key: &ObjectKey) -> String {
+    if key.kind.info().scope == Scope::Global {
+        return key.name.clone();
+    }
+    let parts = json!([key.kind.info().name, key.mesh, key.namespace, key.name]).to_string();
+    let start: String = key.name.chars().take(40).collect();
+    format!("{}-{}", start.trim_end_matches(['-', '.']), hash(&parts))
+}
+
+/// The name of the Secret that holds a private value.
+pub(super) fn private_name(name: &str) -> String {
+    format!("ursa-private-{}", hash(name))
+}
+
+fn hash(text: &str) -> String {
+    Sha256::digest(text).iter().take(8).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+}
+
+/// As it is written. `is_copy`: it keeps its owner's metadata.
+pub(super) fn encode(object: &Object, is_copy: bool, system: &str) -> Value {
+    let key = object.key();
+    let mut annotations = object.meta.annotations.clone();
+    let mut labels = object.meta.labels.clone();
+    let name = if is_copy {
+        let meta = &object.meta;
+        let origin = json!({
+            "name": meta.name, "namespace": meta.namespace, "uid": meta.uid, "generation": meta.generation,
+            "created": meta.created,
+        });
+        annotations.insert(ORIGIN.into(), origin.to_string());
+        copy_name(&key)
+    } else {
+        key.name.clone()
+    };
+    let mut metadata = json!({"name": name});
+    if key.kind.info().scope == Scope::Mesh {
+        let own = if is_copy || key.namespace.is_empty() { system } else { &key.namespace };
+        metadata["namespace"] = json!(own);
+    }
+    let spec = object.to_stored_value()["spec"].take();
+    if key.kind == Kind::Secret {
+        labels.insert(MESH_LABEL.into(), key.mesh);
+        (metadata["labels"], metadata["annotations"]) = (json!(labels), json!(annotations));
+        let data = json!({VALUE: spec["value"]});
+        return json!({"apiVersion": "v1", "kind": "Secret", "type": SECRET_TYPE, "metadata": metadata, "stringData": data});
+    }
+    (metadata["labels"], metadata["annotations"]) = (json!(labels), json!(annotations));
+    json!({"apiVersion": API_VERSION, "kind": key.kind.info().name, "metadata": metadata, "spec": spec})
+}
+
+/// As the store holds it. The problem names the field that cannot be read.
+pub(super) fn decode(kind: Kind, stored: &DynamicObject, system: &str) -> Result<Object, Problem> {
+    let meta = &stored.metadata;
+    let mut document = json!({"apiVersion": API_VERSION, "kind": kind.info().name, "metadata": meta});
+    if kind == Kind::Secret {
+        let mesh = meta.labels.as_ref().and_then(|labels| labels.get(MESH_LABEL));
+        let mesh = mesh.map_or(ursa_crds::DEFAULT_MESH, String::as_str);
+        document["spec"] = json!({"mesh": mesh, "value": secret_value(stored)?});
+    } else {
+        document["spec"] = stored.data.get("spec").cloned().unwrap_or(Value::Null);
+    }
+    let mut object = decode_value(&document)?;
+    if kind == Kind::Secret {
+        object.meta.labels.remove(MESH_LABEL);
+        // The API server counts no generations of Secrets.
+        object.meta.generation = 1;
+    }
+    if object.meta.namespace == system {
+        object.meta.namespace.clear();
+    }
+    if let Some(origin) = object.meta.annotations.remove(ORIGIN) {
+        restore(&mut object, &origin)?;
+    }
+    Ok(object)
+}
+
+fn restore(object: &mut Object, origin: &str) -> Result<(), Problem> {
+    let problem =
+        || Problem::new(format!("metadata.annotations[{ORIGIN}]"), "is not what a control plane wrote");
+    let origin: Value = serde_json::from_str(origin).map_err(|_| problem())?;
+    let text = |field: &str| origin[field].as_str().map(str::to_owned).ok_or_else(problem);
+    (object.meta.name, object.meta.namespace, object.meta.uid) =
+        (text("name")?, text("namespace")?, text("uid")?);
+    object.meta.generation = origin["generation"].as_u64().ok_or_else(problem)?;
+    let created: Option<Timestamp> =
+        serde_json::from_value(origin["created"].clone()).map_err(|_| problem())?;
+    object.meta.created = created;
+    Ok(())
+}
+
+fn secret_value(stored: &DynamicObject) -> Result<String, Problem> {
+    let secret: Secret =
+        stored.clone().try_parse().map_err(|error| Problem::new("data", error.to_string()))?;
+    let value = secret.data.unwrap_or_default().remove(VALUE);
+    let value = value.ok_or_else(|| Problem::new("data", format!("must have the key {VALUE}")))?;
+    String::from_utf8(value.0).map_err(|_| Problem::new(format!("data.{VALUE}"), "is not UTF-8 text"))
+}
+
+/// The Secret that holds a private value.
+pub(super) fn private(name: &str, value: Vec<u8>) -> Secret {
+    let data = [(NAME, name.as_bytes().to_vec()), (VALUE, value)];
+    let mut secret = Secret {
+        type_: Some(PRIVATE_TYPE.into()),
+        data: Some(data.into_iter().map(|(key, value)| (key.to_owned(), ByteString(value))).collect()),
+        ..Secret::default()
+    };
+    secret.metadata.name = Some(private_name(name));
+    secret
+}
+
+/// Name and value of a private value.
+pub(super) fn read_private(secret: Secret) -> Option<(String, Vec<u8>)> {
+    let mut data: BTreeMap<String, ByteString> = secret.data?;
+    let name = String::from_utf8(data.remove(NAME)?.0).ok()?;
+    Some((name, data.remove(VALUE)?.0))
+}

@@ -1,0 +1,211 @@
+//! Writes: one after the other, each answered once the API server has taken it and readers see it.
+
+use std::sync::{Arc, PoisonError};
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::Error;
+use kube::api::{Api, DeleteParams, DynamicObject, ObjectMeta, PostParams, Preconditions};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use ursa_crds::{Meta, Object, ObjectKey};
+
+use super::{Cluster, is_there, wire};
+use crate::batch::check;
+use crate::error::StoreError;
+use crate::writer::{Request, in_memory};
+use crate::{Outcome, Written};
+
+/// Others may write the same object in between; not forever.
+const ATTEMPTS: u32 = 8;
+
+/// Runs until the last store is dropped; the watches end with it.
+pub(super) async fn run(
+    cluster: Cluster,
+    mut requests: mpsc::UnboundedReceiver<Request>,
+    _following: JoinSet<()>,
+) {
+    while let Some(request) = requests.recv().await {
+        // A writer that went away has its write all the same.
+        match request {
+            Request::Put { object, expected, reply } if is_there(object.kind()) => {
+                let _ = reply.send(put(&cluster, &object, expected, false).await);
+            }
+            Request::PutCopy { object, reply } if is_there(object.kind()) => {
+                let _ = reply.send(put(&cluster, &object, None, true).await);
+            }
+            Request::Delete { key, expected, reply } if is_there(key.kind) => {
+                let _ = reply.send(delete(&cluster, &key, expected).await);
+            }
+            Request::Private { name, value, replace, reply } => {
+                let _ = reply.send(private(&cluster, &name, value, replace).await);
+            }
+            other => in_memory(&cluster.state, other),
+        }
+    }
+}
+
+async fn put(
+    cluster: &Cluster,
+    object: &Object,
+    expected: Option<u64>,
+    is_copy: bool,
+) -> Result<Written, StoreError> {
+    let key = object.key();
+    for _ in 0..ATTEMPTS {
+        let current = current(cluster, &key);
+        check(&key, current.as_deref(), expected)?;
+        if let Some(current) = current.as_ref().filter(|current| is_same(current, object, is_copy)) {
+            return Ok(Written { object: current.clone(), outcome: Outcome::Unchanged });
+        }
+        let outcome = if current.is_some() { Outcome::Updated } else { Outcome::Created };
+        match write(cluster, object, current.as_deref(), is_copy).await {
+            Ok(stored) => {
+                let taken = cluster.take(key.kind, &stored);
+                let object = taken.map_err(|problem| StoreError::Refused(problem.to_string()))?;
+                return Ok(Written { object, outcome });
+            }
+            // Somebody else was faster.
+            Err(Error::Api(status)) if status.code == 409 || status.code == 404 => {
+                look(cluster, &key, is_copy).await?;
+            }
+            Err(error) => return Err(failure(&error)),
+        }
+    }
+    Err(StoreError::Unreachable(format!("{key} is changed by others again and again")))
+}
+
+async fn write(
+    cluster: &Cluster,
+    object: &Object,
+    current: Option<&Object>,
+    is_copy: bool,
+) -> Result<DynamicObject, Error> {
+    let key = object.key();
+    let document = wire::encode(object, is_copy, &cluster.namespace);
+    let wanted: DynamicObject = serde_json::from_value(document).map_err(Error::SerdeError)?;
+    let namespace = wanted.metadata.namespace.clone().unwrap_or_default();
+    let api = cluster.api(key.kind, &namespace);
+    let Some(current) = current else { return api.create(&PostParams::default(), &wanted).await };
+    let name = place_name(cluster, &key, is_copy);
+    let stored = api.get(&name).await?;
+    // What others keep in the metadata (owners, finalizers) stays.
+    let metadata = ObjectMeta {
+        labels: wanted.metadata.labels,
+        annotations: wanted.metadata.annotations,
+        resource_version: Some(current.meta.resource_version.to_string()),
+        ..stored.metadata
+    };
+    let mut data = wanted.data;
+    if let (Some(data), Some(status)) = (data.as_object_mut(), stored.data.get("status")) {
+        data.insert("status".into(), status.clone());
+    }
+    api.replace(&name, &PostParams::default(), &DynamicObject { types: wanted.types, metadata, data }).await
+}
+
+/// Takes what the API server has under a key now.
+async fn look(cluster: &Cluster, key: &ObjectKey, is_copy: bool) -> Result<(), StoreError> {
+    let api = cluster.api(key.kind, &key.namespace);
+    match api.get_opt(&place_name(cluster, key, is_copy)).await.map_err(|error| failure(&error))? {
+        None => cluster.gone(key, None),
+        Some(stored) => {
+            let refused = |reason: String| StoreError::Refused(format!("{key}: {reason}"));
+            let object = cluster.take(key.kind, &stored).map_err(|problem| refused(problem.to_string()))?;
+            if object.key() != *key {
+                return Err(refused(format!("the name is taken by {}", object.key())));
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn delete(
+    cluster: &Cluster,
+    key: &ObjectKey,
+    expected: Option<u64>,
+) -> Result<Arc<Object>, StoreError> {
+    for _ in 0..ATTEMPTS {
+        let current = current(cluster, key);
+        check(key, current.as_deref(), expected)?;
+        let current = current.ok_or_else(|| StoreError::NotFound(Box::new(key.clone())))?;
+        let preconditions =
+            Preconditions { resource_version: Some(current.meta.resource_version.to_string()), uid: None };
+        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        let place = cluster.views.place(key);
+        let namespace = place.as_ref().map_or(key.namespace.as_str(), |place| &place.namespace);
+        let name = place.as_ref().map_or(key.name.as_str(), |place| &place.name);
+        match cluster.api(key.kind, namespace).delete(name, &params).await {
+            Ok(_) => {
+                cluster.gone(key, None);
+                return Ok(current);
+            }
+            Err(Error::Api(status)) if status.code == 409 || status.code == 404 => {
+                look(cluster, key, false).await?;
+            }
+            Err(error) => return Err(failure(&error)),
+        }
+    }
+    Err(StoreError::Unreachable(format!("{key} is changed by others again and again")))
+}
+
+/// Stores a private value, or finds the one that is there.
+pub(super) async fn private(
+    cluster: &Cluster,
+    name: &str,
+    value: Vec<u8>,
+    replace: bool,
+) -> Result<Vec<u8>, StoreError> {
+    if !replace && let Some(stored) = read_private(cluster, name) {
+        return Ok(stored);
+    }
+    let api: Api<Secret> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
+    let secret = wire::private(name, value);
+    let params = PostParams::default();
+    let stored = match api.create(&params, &secret).await {
+        Err(Error::Api(status)) if status.code == 409 && replace => {
+            api.replace(&wire::private_name(name), &params, &secret).await
+        }
+        Err(Error::Api(status)) if status.code == 409 => api.get(&wire::private_name(name)).await,
+        written => written,
+    };
+    let stored = stored.map_err(|error| failure(&error))?;
+    let (_, value) = wire::read_private(stored).ok_or_else(|| {
+        StoreError::Refused(format!("the Secret {} holds something else", wire::private_name(name)))
+    })?;
+    cluster.write_state().private.insert(name.to_owned(), value.clone());
+    Ok(value)
+}
+
+fn read_private(cluster: &Cluster, name: &str) -> Option<Vec<u8>> {
+    cluster.state.read().unwrap_or_else(PoisonError::into_inner).private.get(name).cloned()
+}
+
+fn current(cluster: &Cluster, key: &ObjectKey) -> Option<Arc<Object>> {
+    cluster.state.read().unwrap_or_else(PoisonError::into_inner).objects.get(key).cloned()
+}
+
+fn place_name(cluster: &Cluster, key: &ObjectKey, is_copy: bool) -> String {
+    match cluster.views.place(key) {
+        Some(place) => place.name,
+        None if is_copy => wire::copy_name(key),
+        None => key.name.clone(),
+    }
+}
+
+fn is_same(current: &Object, object: &Object, is_copy: bool) -> bool {
+    let theirs = &object.meta;
+    let same = current.spec == object.spec
+        && current.meta.labels == theirs.labels
+        && current.meta.annotations == theirs.annotations;
+    let origin = |meta: &Meta| (meta.uid.clone(), meta.generation, meta.created);
+    same && (!is_copy || origin(&current.meta) == origin(theirs))
+}
+
+fn failure(error: &Error) -> StoreError {
+    match error {
+        Error::Api(status) if matches!(status.code, 400 | 403 | 422) => {
+            StoreError::Refused(status.message.clone())
+        }
+        Error::Api(status) => StoreError::Unreachable(status.message.clone()),
+        error => StoreError::Unreachable(error.to_string()),
+    }
+}

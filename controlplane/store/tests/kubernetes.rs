@@ -1,0 +1,230 @@
+//! The store on a real API server: the cluster that `KUBECONFIG` names, with Ursa's definitions installed.
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Client;
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, PostParams};
+use serde_json::json;
+use tokio::time::timeout;
+use ursa_crds::{Kind, Object, ObjectKey, decode};
+use ursa_store::{Change, KubernetesConfig, Outcome, Store, StoreError, Watch};
+
+/// A namespace of the test's own, as the system's.
+struct World {
+    client: Client,
+    namespace: String,
+}
+
+impl World {
+    async fn new(test: &str) -> Self {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let client = Client::try_default().await.expect("KUBECONFIG names a cluster: see `make test`");
+        let namespace = format!("store-{test}-{}", &uuid::Uuid::new_v4().to_string()[..8]);
+        let object = serde_json::from_value(json!({"metadata": {"name": namespace}})).unwrap();
+        Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &object).await.unwrap();
+        Self { client, namespace }
+    }
+
+    async fn open(&self) -> Store {
+        Store::kubernetes(KubernetesConfig { namespace: self.namespace.clone() }).await.unwrap()
+    }
+
+    fn permissions(&self) -> Api<DynamicObject> {
+        let kind = GroupVersionKind::gvk("ursamesh.io", "v1alpha1", "TrafficPermission");
+        let resource = ApiResource::from_gvk_with_plural(&kind, "trafficpermissions");
+        Api::namespaced_with(self.client.clone(), &self.namespace, &resource)
+    }
+
+    async fn end(self) {
+        Api::<Namespace>::all(self.client)
+            .delete(&self.namespace, &DeleteParams::background())
+            .await
+            .unwrap();
+    }
+}
+
+fn permission(name: &str, service: &str) -> Object {
+    decode(
+        format!(
+            "apiVersion: ursamesh.io/v1alpha1\nkind: TrafficPermission\nmetadata: {{name: {name}, labels: {{a: b}}}}\n\
+             spec:\n  sources: [{{match: {{ursamesh.io/service: '*'}}}}]\n  destinations: [{{match: {{ursamesh.io/service: {service}}}}}]\n"
+        )
+        .as_bytes(),
+    )
+    .unwrap()
+}
+
+fn key(name: &str) -> ObjectKey {
+    ObjectKey::in_mesh(Kind::TrafficPermission, "default", name)
+}
+
+/// The changes of one object, in their order.
+struct Changes {
+    watch: Watch,
+    key: ObjectKey,
+    seen: VecDeque<Change>,
+}
+
+impl Changes {
+    fn of(store: &Store, key: ObjectKey) -> Self {
+        Self { watch: store.watch().1, key, seen: VecDeque::new() }
+    }
+
+    /// The object after the next change.
+    async fn next(&mut self) -> Option<Arc<Object>> {
+        let wait = async {
+            while self.seen.is_empty() {
+                let changes = self.watch.next().await.expect("the store is open");
+                self.seen.extend(changes.into_iter().filter(|change| change.key == self.key));
+            }
+        };
+        timeout(Duration::from_secs(10), wait).await.expect("a change within 10 s");
+        self.seen.pop_front().unwrap().object
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_is_seen_at_once_and_by_everybody_in_one_order() {
+    let world = World::new("writes").await;
+    let (one, two) = (world.open().await, world.open().await);
+    assert_eq!(one.epoch(), two.epoch());
+    let mut changes = Changes::of(&two, key("p"));
+
+    let created = one.put(permission("p", "web"), Some(0)).await.unwrap();
+    assert_eq!(created.outcome, Outcome::Created);
+    let meta = &created.object.meta;
+    assert_eq!((meta.generation, meta.namespace.as_str()), (1, ""));
+    assert!(!meta.uid.is_empty() && meta.created.is_some());
+    assert_eq!(one.get(&key("p")).unwrap(), created.object);
+    assert_eq!(changes.next().await.unwrap(), created.object);
+
+    let same = one.put(permission("p", "web"), None).await.unwrap();
+    assert_eq!(same.outcome, Outcome::Unchanged);
+    let changed = one.put(permission("p", "redis"), Some(meta.resource_version)).await.unwrap();
+    assert_eq!((changed.outcome, changed.object.meta.generation), (Outcome::Updated, 2));
+    assert_eq!(changed.object.meta.uid, meta.uid);
+    assert_eq!(changes.next().await.unwrap(), changed.object);
+
+    let stale = two.put(permission("p", "app"), Some(meta.resource_version)).await.unwrap_err();
+    assert!(matches!(stale, StoreError::Conflict { .. }), "{stale}");
+    let there = two.put(permission("p", "app"), Some(0)).await.unwrap_err();
+    assert!(matches!(there, StoreError::Conflict { .. }), "{there}");
+
+    let deleted = two.delete(&key("p"), Some(changed.object.meta.resource_version)).await.unwrap();
+    assert_eq!(deleted, changed.object);
+    assert!(two.get(&key("p")).is_none());
+    let gone = two.delete(&key("p"), None).await.unwrap_err();
+    assert!(matches!(gone, StoreError::NotFound(_)), "{gone}");
+    assert!(changes.next().await.is_none());
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_write_is_followed_and_what_others_keep_is_kept() {
+    let world = World::new("others").await;
+    let store = world.open().await;
+    let mut changes = Changes::of(&store, key("p"));
+    let api = world.permissions();
+    let mut object: DynamicObject = serde_json::from_value(permission("p", "web").to_stored_value()).unwrap();
+    object.metadata.finalizers = Some(vec!["example.org/keep".into()]);
+    let stored = api.create(&PostParams::default(), &object).await.unwrap();
+    let seen = changes.next().await.unwrap();
+    assert_eq!(Some(&seen.meta.uid), stored.metadata.uid.as_ref());
+    assert_eq!(seen.spec, permission("p", "web").spec);
+
+    // The store's own knowledge is older than this; it finds out.
+    store.put(permission("p", "redis"), None).await.unwrap();
+    let mut now = api.get("p").await.unwrap();
+    assert_eq!(now.metadata.finalizers, object.metadata.finalizers);
+    now.metadata.finalizers = None;
+    api.replace("p", &PostParams::default(), &now).await.unwrap();
+    store.put(permission("p", "app"), None).await.unwrap();
+
+    api.delete("p", &DeleteParams::default()).await.unwrap();
+    while changes.next().await.is_some() {}
+    assert!(store.get(&key("p")).is_none());
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_replicas_that_write_at_once_one_wins() {
+    let world = World::new("replicas").await;
+    let (one, two) = (world.open().await, world.open().await);
+    let (a, b) = tokio::join!(
+        one.private_get_or_insert("ca/default", b"one".to_vec()),
+        two.private_get_or_insert("ca/default", b"two".to_vec())
+    );
+    assert_eq!(a.unwrap(), b.unwrap());
+    let (a, b) =
+        tokio::join!(one.put(permission("p", "one"), Some(0)), two.put(permission("p", "two"), Some(0)));
+    assert_eq!([&a, &b].iter().filter(|written| written.is_ok()).count(), 1, "{a:?} {b:?}");
+    // Without expectations both are made, one after the other.
+    let (a, b) = tokio::join!(one.put(permission("q", "one"), None), two.put(permission("q", "two"), None));
+    let last = [a.unwrap(), b.unwrap()]
+        .into_iter()
+        .max_by_key(|written| written.object.meta.resource_version)
+        .unwrap();
+    assert_eq!(world.open().await.get(&key("q")).unwrap(), last.object);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_process_finds_everything_and_copies_keep_their_owners_metadata() {
+    let world = World::new("again").await;
+    let store = world.open().await;
+    let secret =
+        "apiVersion: ursamesh.io/v1alpha1\nkind: Secret\nmetadata: {name: corp}\nspec: {value: hidden}\n";
+    let secret = store.put(decode(secret.as_bytes()).unwrap(), None).await.unwrap().object;
+    store.private_put("key", b"value".to_vec()).await.unwrap();
+    store.private_put("key", b"other".to_vec()).await.unwrap();
+    let mut copy = permission("p", "web");
+    (copy.meta.uid, copy.meta.generation) = ("of-global".into(), 7);
+    copy.meta.created = Some("2026-01-02T03:04:05.000000006Z".parse().unwrap());
+    copy.meta.namespace = "team-a".into();
+    let copied = store.put_copy(copy.clone()).await.unwrap();
+    assert_eq!(store.put_copy(copy.clone()).await.unwrap().outcome, Outcome::Unchanged);
+    // A user's own object of that name is another one.
+    store.put(permission("p", "own"), None).await.unwrap();
+    let insight = "apiVersion: ursamesh.io/v1alpha1\nkind: ZoneInsight\nmetadata: {name: east}\nspec: {connected: true}\n";
+    if let Ok(insight) = decode(insight.as_bytes()) {
+        store.put(insight, None).await.unwrap();
+    }
+
+    let again = world.open().await;
+    assert_eq!(again.epoch(), store.epoch());
+    assert_eq!(again.get(&secret.key()).unwrap(), secret);
+    assert_eq!(again.private("key").unwrap(), b"other");
+    let found = again.get(&copy.key()).unwrap();
+    assert_eq!(found, copied.object);
+    assert_eq!(
+        (found.meta.uid.as_str(), found.meta.generation, found.meta.created),
+        ("of-global", 7, copy.meta.created)
+    );
+    assert!(again.list(Kind::ZoneInsight).is_empty(), "what is observed is no resource of the API server");
+    again.delete(&copy.key(), None).await.unwrap();
+    assert!(again.get(&copy.key()).is_none() && again.get(&key("p")).is_some());
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_definition_refuses_changes_nothing_and_is_said() {
+    let world = World::new("refused").await;
+    let store = world.open().await;
+    let mut object = permission("p", "web");
+    object.meta.name = "Not A Name".into();
+    let error = store.put(object, None).await.unwrap_err();
+    assert!(matches!(&error, StoreError::Refused(reason) if reason.contains("metadata.name")), "{error}");
+    // The name is another mesh's on this API server.
+    store.put(permission("q", "web"), None).await.unwrap();
+    let other = decode(
+        b"apiVersion: ursamesh.io/v1alpha1\nkind: TrafficPermission\nmetadata: {name: q}\nspec:\n  mesh: other\n  sources: [{match: {a: b}}]\n  destinations: [{match: {a: b}}]\n",
+    )
+    .unwrap();
+    let error = store.put(other, None).await.unwrap_err();
+    assert!(error.to_string().contains("is taken by TrafficPermission default/q"), "{error}");
+    world.end().await;
+}

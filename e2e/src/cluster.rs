@@ -1,0 +1,124 @@
+//! The Kubernetes cluster of the tests: the one that `KUBECONFIG` names (`make test` makes one by kind).
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{
+    Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams,
+};
+use kube::runtime::conditions;
+use kube::runtime::wait::await_condition;
+use kube::{Client, ResourceExt as _};
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+use ursa_crds::{KINDS, Kind, Scope};
+
+const SOON: Duration = Duration::from_secs(30);
+const MANAGER: &str = "ursa-e2e";
+
+/// The cluster, with Ursa's definitions installed, and a namespace of the test's own.
+#[derive(Clone)]
+pub struct Cluster {
+    /// For what this type has no shorter way.
+    pub client: Client,
+    /// The test's namespace.
+    pub namespace: String,
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster").field("namespace", &self.namespace).finish_non_exhaustive()
+    }
+}
+
+static DEFINITIONS: OnceCell<()> = OnceCell::const_new();
+
+impl Cluster {
+    /// With a namespace whose name starts with the test's.
+    pub async fn connect(test: &str) -> anyhow::Result<Self> {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let client =
+            Client::try_default().await.context("no cluster: set KUBECONFIG, as `make test` does")?;
+        DEFINITIONS.get_or_try_init(|| install(&client)).await?;
+        let object = serde_json::from_value(json!({"metadata": {"generateName": format!("{test}-")}}))?;
+        let namespace = Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &object).await?;
+        println!("namespace: {}", namespace.name_any());
+        Ok(Self { client, namespace: namespace.name_any() })
+    }
+
+    /// Objects of a kind: those of the test's namespace, if they are in any.
+    pub fn api(&self, kind: Kind) -> Api<DynamicObject> {
+        let info = kind.info();
+        let gvk = GroupVersionKind::gvk("ursamesh.io", "v1alpha1", info.name);
+        let resource = ApiResource::from_gvk_with_plural(&gvk, info.plural);
+        match info.scope {
+            Scope::Global => Api::all_with(self.client.clone(), &resource),
+            Scope::Mesh => Api::namespaced_with(self.client.clone(), &self.namespace, &resource),
+        }
+    }
+
+    /// As `kubectl apply --server-side` of one document.
+    pub async fn apply(&self, yaml: &str) -> anyhow::Result<DynamicObject> {
+        let document = parse(yaml)?;
+        let (kind, name) = kind_and_name(&document)?;
+        let params = PatchParams::apply(MANAGER).force();
+        Ok(self.api(kind).patch(&name, &params, &Patch::Apply(&document)).await?)
+    }
+
+    /// As `kubectl create` of one document.
+    pub async fn create(&self, document: &Value) -> Result<DynamicObject, kube::Error> {
+        let (kind, _) = kind_and_name(document).map_err(|error| kube::Error::Service(error.into()))?;
+        let object = serde_json::from_value(document.clone()).map_err(kube::Error::SerdeError)?;
+        self.api(kind).create(&PostParams::default(), &object).await
+    }
+
+    /// The columns and the row that `kubectl get` shows of an object.
+    pub async fn columns(&self, kind: Kind, name: &str) -> anyhow::Result<Vec<(String, Value)>> {
+        let path = format!("{}/{name}", self.api(kind).resource_url());
+        let request = http::Request::get(path)
+            .header("accept", "application/json;as=Table;g=meta.k8s.io;v=v1")
+            .body(Vec::new())?;
+        let table: Value = self.client.request(request).await?;
+        let titles = table["columnDefinitions"].as_array().context("no columns")?;
+        let cells = table["rows"][0]["cells"].as_array().context("no row")?;
+        Ok(titles
+            .iter()
+            .map(|t| t["name"].as_str().unwrap_or_default().to_owned())
+            .zip(cells.iter().cloned())
+            .collect())
+    }
+
+    /// Removes the namespace with all that is in it, without waiting for it.
+    pub async fn end(self) -> anyhow::Result<()> {
+        let api = Api::<Namespace>::all(self.client);
+        api.delete(&self.namespace, &DeleteParams::background()).await?;
+        Ok(())
+    }
+}
+
+/// One document of YAML.
+pub fn parse(yaml: &str) -> anyhow::Result<Value> {
+    let documents = ursa_crds::parse_documents(yaml.as_bytes())?;
+    documents.into_iter().next().context("no document")
+}
+
+fn kind_and_name(document: &Value) -> anyhow::Result<(Kind, String)> {
+    let kind = Kind::by_name(document["kind"].as_str().unwrap_or_default()).context("a kind of Ursa's")?;
+    Ok((kind, document["metadata"]["name"].as_str().context("a name")?.to_owned()))
+}
+
+async fn install(client: &Client) -> anyhow::Result<()> {
+    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+    for info in KINDS.iter().filter(|info| info.kind != Kind::Secret) {
+        let definition = (info.crd)();
+        let name = definition.name_any();
+        api.patch(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&definition)).await?;
+        let established = await_condition(api.clone(), &name, conditions::is_crd_established());
+        tokio::time::timeout(SOON, established)
+            .await
+            .with_context(|| format!("{name} is not established"))??;
+    }
+    Ok(())
+}
