@@ -6,6 +6,7 @@
 //! Invariant: what a write's answer says is visible to readers before the answer is given, and a watcher sees each state once.
 
 mod follow;
+mod status;
 mod wire;
 mod write;
 

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Client;
-use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, PostParams};
+use kube::api::{
+    Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams,
+};
 use serde_json::json;
 use tokio::time::timeout;
 use ursa_crds::{Kind, Object, ObjectKey, decode};
@@ -138,15 +140,68 @@ async fn what_others_write_is_followed_and_what_others_keep_is_kept() {
 
     // The store's own knowledge is older than this; it finds out.
     store.put(permission("p", "redis"), None).await.unwrap();
-    let mut now = api.get("p").await.unwrap();
-    assert_eq!(now.metadata.finalizers, object.metadata.finalizers);
-    now.metadata.finalizers = None;
-    api.replace("p", &PostParams::default(), &now).await.unwrap();
+    assert_eq!(api.get("p").await.unwrap().metadata.finalizers, object.metadata.finalizers);
+    let none = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    api.patch("p", &PatchParams::default(), &none).await.unwrap();
     store.put(permission("p", "app"), None).await.unwrap();
 
     api.delete("p", &DeleteParams::default()).await.unwrap();
     while changes.next().await.is_some() {}
     assert!(store.get(&key("p")).is_none());
+    world.end().await;
+}
+
+/// Waits until the condition `Accepted` of permission `p` is about this generation; its status and message.
+async fn accepted(world: &World, generation: i64) -> (String, String) {
+    let api = world.permissions();
+    let wait = async {
+        loop {
+            let stored = api.get("p").await.unwrap();
+            let conditions = &stored.data["status"]["conditions"];
+            let found = conditions.as_array().into_iter().flatten().find(|c| c["type"] == "Accepted");
+            if let Some(condition) = found.filter(|c| c["observedGeneration"] == generation) {
+                return (text(&condition["status"]), text(&condition["message"]));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), wait).await.expect("the condition is written")
+}
+
+fn text(value: &serde_json::Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whether_an_object_is_accepted_is_in_its_status_and_what_is_wrong_changes_nothing() {
+    let world = World::new("status").await;
+    let store = world.open().await;
+    let written = store.put(permission("p", "web"), None).await.unwrap().object;
+    assert_eq!(accepted(&world, 1).await.0, "True");
+    // A status is no change of the object.
+    let expected = Some(written.meta.resource_version);
+    assert_eq!(store.get(&key("p")).unwrap(), written);
+    let revision = store.revision();
+
+    // What no definition can say, but the rules of permissions.
+    let api = world.permissions();
+    let sources = Patch::Merge(json!({"spec": {"sources": [{"match": {"version": "v1"}}]}}));
+    api.patch("p", &PatchParams::default(), &sources).await.unwrap();
+    let (status, message) = accepted(&world, 2).await;
+    assert!(status == "False" && message.contains("spec.sources[0].match"), "{status} {message}");
+    assert_eq!((store.get(&key("p")).unwrap(), store.revision()), (written, revision));
+    assert!(world.open().await.get(&key("p")).is_none(), "nobody knows a last state of it");
+
+    let mended = store.put(permission("p", "redis"), expected).await.unwrap();
+    assert_eq!((mended.outcome, accepted(&world, 3).await.0.as_str()), (Outcome::Updated, "True"));
+    // Who read it by kubectl may name the version that they saw there.
+    let seen = api.get("p").await.unwrap().metadata.resource_version.unwrap().parse().unwrap();
+    let wait = async {
+        while store.put(permission("p", "app"), Some(seen)).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), wait).await.expect("its watch sees the status soon");
     world.end().await;
 }
 
@@ -164,10 +219,9 @@ async fn of_replicas_that_write_at_once_one_wins() {
     assert_eq!([&a, &b].iter().filter(|written| written.is_ok()).count(), 1, "{a:?} {b:?}");
     // Without expectations both are made, one after the other.
     let (a, b) = tokio::join!(one.put(permission("q", "one"), None), two.put(permission("q", "two"), None));
-    let last = [a.unwrap(), b.unwrap()]
-        .into_iter()
-        .max_by_key(|written| written.object.meta.resource_version)
-        .unwrap();
+    let last =
+        [a.unwrap(), b.unwrap()].into_iter().max_by_key(|written| written.object.meta.generation).unwrap();
+    // Whoever starts later knows it by the same version.
     assert_eq!(world.open().await.get(&key("q")).unwrap(), last.object);
     world.end().await;
 }

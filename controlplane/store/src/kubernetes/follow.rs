@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use ursa_crds::{KINDS, Kind, Object, ObjectKey, Problem};
 
 use super::wire::{PRIVATE_TYPE, SECRET_TYPE};
-use super::{Cluster, KubernetesError, is_there, wire};
+use super::{Cluster, KubernetesError, is_there, status, wire};
 use crate::state::State;
 use crate::watch::Change;
 
@@ -32,6 +32,8 @@ struct Known {
     listed: BTreeMap<Kind, HashSet<ObjectKey>>,
     /// Namespace (empty: none) and name on the API server.
     places: HashMap<ObjectKey, Place>,
+    /// The API server's newest version that was seen.
+    versions: HashMap<ObjectKey, u64>,
 }
 
 /// Where an object is on the API server.
@@ -102,6 +104,11 @@ impl Views {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The API server's newest version of an object that was seen.
+    pub(super) fn version(&self, key: &ObjectKey) -> Option<u64> {
+        self.known().versions.get(key).copied()
+    }
+
     /// Where an object is, if it is known.
     pub(super) fn place(&self, key: &ObjectKey) -> Option<Place> {
         self.known().places.get(key).cloned()
@@ -140,7 +147,7 @@ async fn follow(cluster: Cluster, kind: Kind, plural: &'static str) {
             }
             Ok(Event::Delete(stored)) => {
                 if let Ok(object) = wire::decode(kind, &stored, &cluster.namespace) {
-                    cluster.gone(&object.key(), Some(object.meta.resource_version));
+                    cluster.gone(&object.key(), Some(wire::stored_version(&stored)));
                 }
             }
             Err(error) => cluster.views.failed(plural, &error),
@@ -176,57 +183,66 @@ impl Cluster {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes what the API server holds now. What cannot be read leaves the last state as it is.
+    /// Takes what the API server holds now, and tells users whether it is accepted.
     pub(super) fn observe(&self, kind: Kind, stored: &DynamicObject) {
-        if let Err(problem) = self.take(kind, stored) {
+        let problems = self.take(kind, stored).err().unwrap_or_default();
+        for problem in &problems {
             let Place { namespace, name } = Place::of(stored);
-            tracing::warn!(%kind, namespace, name, %problem, "an object is not taken");
+            tracing::warn!(%kind, namespace, name, %problem, "an object is not taken; its last state counts");
         }
+        status::tell(self, kind, stored, &problems);
     }
 
-    /// Takes what the API server holds now; returns what is known then, which may be newer.
-    pub(super) fn take(&self, kind: Kind, stored: &DynamicObject) -> Result<Arc<Object>, Problem> {
+    /// Takes what the API server holds now; returns what is known then, which may be newer. What is wrong leaves the last
+    /// state as it is.
+    pub(super) fn take(&self, kind: Kind, stored: &DynamicObject) -> Result<Arc<Object>, Vec<Problem>> {
+        let object = wire::decode(kind, stored, &self.namespace).map_err(|problem| vec![problem]);
         let place = Place::of(stored);
-        let object = match wire::decode(kind, stored, &self.namespace) {
-            Ok(object) => object,
-            Err(problem) => {
-                // It exists: its last state is not forgotten at the end of a list.
-                let mut known = self.views.known();
-                let keys: Vec<_> =
-                    known.places.iter().filter(|(_, at)| **at == place).map(|(key, _)| key.clone()).collect();
-                known.listed.entry(kind).or_default().extend(keys);
-                return Err(problem);
+        let mut known = self.views.known();
+        let key = match &object {
+            Ok(object) => object.key(),
+            Err(problems) => {
+                let known_there = known.places.iter().find(|(key, at)| key.kind == kind && **at == place);
+                known_there.map(|(key, _)| key.clone()).ok_or_else(|| problems.clone())?
             }
         };
-        let key = object.key();
-        let mut known = self.views.known();
+        // It exists, whatever is wrong with it.
         if let Some(listed) = known.listed.get_mut(&kind) {
             listed.insert(key.clone());
         }
+        let version = wire::stored_version(stored);
+        let seen = known.versions.get(&key).copied().unwrap_or_default();
+        known.versions.insert(key.clone(), version.max(seen));
         known.places.insert(key.clone(), place);
-        drop(known);
+        let object = object?;
+        let problems = ursa_policy::validate(&object);
+        if !problems.is_empty() {
+            return Err(problems);
+        }
         let mut state = self.write_state();
-        if let Some(newer) = state
-            .objects
-            .get(&key)
-            .filter(|known| known.meta.resource_version >= object.meta.resource_version)
+        // A status, or what others keep in the metadata, is no change of the object.
+        if let Some(current) =
+            state.objects.get(&key).filter(|current| seen >= version || ***current == object)
         {
-            return Ok(newer.clone());
+            return Ok(current.clone());
         }
         let object = Arc::new(object);
         state.change(key, Some(object.clone()));
         Ok(object)
     }
 
-    /// An object is gone, as of this resource version.
-    pub(super) fn gone(&self, key: &ObjectKey, resource_version: Option<u64>) {
+    /// An object is gone, as of this version of the API server.
+    pub(super) fn gone(&self, key: &ObjectKey, version: Option<u64>) {
+        let mut known = self.views.known();
+        let seen = known.versions.get(key).copied().unwrap_or_default();
+        if version.is_some_and(|at| at < seen) {
+            return; // another has come in its place
+        }
+        known.versions.remove(key);
+        known.places.remove(key);
         let mut state = self.write_state();
-        let is_older =
-            |object: &Arc<Object>| resource_version.is_none_or(|at| object.meta.resource_version <= at);
-        if state.objects.get(key).is_some_and(is_older) {
+        if state.objects.contains_key(key) {
             state.change(key.clone(), None);
-            drop(state);
-            self.views.known().places.remove(key);
         }
     }
 

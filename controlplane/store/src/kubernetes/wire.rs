@@ -75,6 +75,22 @@ pub(super) fn encode(object: &Object, is_copy: bool, system: &str) -> Value {
     json!({"apiVersion": API_VERSION, "kind": key.kind.info().name, "metadata": metadata, "spec": spec})
 }
 
+/// What is compared when a writer expects a version: equal in every replica for the same object, whatever else the API
+/// server keeps of it (its own version changes with every status).
+fn version(object: &Object) -> u64 {
+    let value = object.to_stored_value();
+    let meta = &object.meta;
+    let parts = json!([meta.uid, meta.generation, meta.labels, meta.annotations, value["spec"]]).to_string();
+    let digest = Sha256::digest(parts);
+    // Positive in every language's integers; 0 stands for no object.
+    digest.iter().take(7).fold(0, |sum, byte| sum << 8 | u64::from(*byte)).max(1)
+}
+
+/// The API server's own version of an object.
+pub(super) fn stored_version(stored: &DynamicObject) -> u64 {
+    stored.metadata.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or_default()
+}
+
 /// As the store holds it. The problem names the field that cannot be read.
 pub(super) fn decode(kind: Kind, stored: &DynamicObject, system: &str) -> Result<Object, Problem> {
     let meta = &stored.metadata;
@@ -98,6 +114,7 @@ pub(super) fn decode(kind: Kind, stored: &DynamicObject, system: &str) -> Result
     if let Some(origin) = object.meta.annotations.remove(ORIGIN) {
         restore(&mut object, &origin)?;
     }
+    object.meta.resource_version = version(&object);
     Ok(object)
 }
 
@@ -121,6 +138,11 @@ fn secret_value(stored: &DynamicObject) -> Result<String, Problem> {
     let value = secret.data.unwrap_or_default().remove(VALUE);
     let value = value.ok_or_else(|| Problem::new("data", format!("must have the key {VALUE}")))?;
     String::from_utf8(value.0).map_err(|_| Problem::new(format!("data.{VALUE}"), "is not UTF-8 text"))
+}
+
+/// Whether it is a copy of another store's object.
+pub(super) fn is_copy(stored: &DynamicObject) -> bool {
+    stored.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(ORIGIN))
 }
 
 /// The Secret that holds a private value.

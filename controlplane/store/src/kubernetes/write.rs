@@ -7,8 +7,9 @@ use kube::Error;
 use kube::api::{Api, DeleteParams, DynamicObject, ObjectMeta, PostParams, Preconditions};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use ursa_crds::{Meta, Object, ObjectKey};
+use ursa_crds::{Meta, Object, ObjectKey, Problem};
 
+use super::follow::Place;
 use super::{Cluster, is_there, wire};
 use crate::batch::check;
 use crate::error::StoreError;
@@ -53,20 +54,25 @@ async fn put(
     let key = object.key();
     for _ in 0..ATTEMPTS {
         let current = current(cluster, &key);
-        check(&key, current.as_deref(), expected)?;
+        check(&key, current.as_deref(), as_here(cluster, &key, current.as_deref(), expected))?;
         if let Some(current) = current.as_ref().filter(|current| is_same(current, object, is_copy)) {
             return Ok(Written { object: current.clone(), outcome: Outcome::Unchanged });
         }
-        let outcome = if current.is_some() { Outcome::Updated } else { Outcome::Created };
-        match write(cluster, object, current.as_deref(), is_copy).await {
+        // One that is not taken is there all the same.
+        let place = cluster.views.place(&key).filter(|_| expected != Some(0));
+        let outcome = if place.is_some() { Outcome::Updated } else { Outcome::Created };
+        match write(cluster, object, place, is_copy).await {
             Ok(stored) => {
                 let taken = cluster.take(key.kind, &stored);
-                let object = taken.map_err(|problem| StoreError::Refused(problem.to_string()))?;
+                let object = taken.map_err(|problems| StoreError::Refused(texts(&problems)))?;
                 return Ok(Written { object, outcome });
             }
-            // Somebody else was faster.
             Err(Error::Api(status)) if status.code == 409 || status.code == 404 => {
-                look(cluster, &key, is_copy).await?;
+                let is_there = look(cluster, &key, is_copy).await?;
+                if is_there && expected == Some(0) {
+                    let actual = cluster.views.version(&key).unwrap_or_default();
+                    return Err(StoreError::Conflict { key: Box::new(key), expected: 0, actual });
+                }
             }
             Err(error) => return Err(failure(&error)),
         }
@@ -74,10 +80,11 @@ async fn put(
     Err(StoreError::Unreachable(format!("{key} is changed by others again and again")))
 }
 
+/// Creates it, or replaces what is in its place, as far as that is known here.
 async fn write(
     cluster: &Cluster,
     object: &Object,
-    current: Option<&Object>,
+    place: Option<Place>,
     is_copy: bool,
 ) -> Result<DynamicObject, Error> {
     let key = object.key();
@@ -85,14 +92,13 @@ async fn write(
     let wanted: DynamicObject = serde_json::from_value(document).map_err(Error::SerdeError)?;
     let namespace = wanted.metadata.namespace.clone().unwrap_or_default();
     let api = cluster.api(key.kind, &namespace);
-    let Some(current) = current else { return api.create(&PostParams::default(), &wanted).await };
-    let name = place_name(cluster, &key, is_copy);
+    let Some(Place { name, .. }) = place else { return api.create(&PostParams::default(), &wanted).await };
     let stored = api.get(&name).await?;
     // What others keep in the metadata (owners, finalizers) stays.
     let metadata = ObjectMeta {
         labels: wanted.metadata.labels,
         annotations: wanted.metadata.annotations,
-        resource_version: Some(current.meta.resource_version.to_string()),
+        resource_version: newest(cluster, &key),
         ..stored.metadata
     };
     let mut data = wanted.data;
@@ -102,20 +108,25 @@ async fn write(
     api.replace(&name, &PostParams::default(), &DynamicObject { types: wanted.types, metadata, data }).await
 }
 
-/// Takes what the API server has under a key now.
-async fn look(cluster: &Cluster, key: &ObjectKey, is_copy: bool) -> Result<(), StoreError> {
+/// Takes what the API server has under a key now, after somebody else was faster. False: there is nothing.
+async fn look(cluster: &Cluster, key: &ObjectKey, is_copy: bool) -> Result<bool, StoreError> {
     let api = cluster.api(key.kind, &key.namespace);
-    match api.get_opt(&place_name(cluster, key, is_copy)).await.map_err(|error| failure(&error))? {
-        None => cluster.gone(key, None),
-        Some(stored) => {
-            let refused = |reason: String| StoreError::Refused(format!("{key}: {reason}"));
-            let object = cluster.take(key.kind, &stored).map_err(|problem| refused(problem.to_string()))?;
-            if object.key() != *key {
-                return Err(refused(format!("the name is taken by {}", object.key())));
-            }
+    let name = match cluster.views.place(key) {
+        Some(place) => place.name,
+        None if is_copy => wire::copy_name(key),
+        None => key.name.clone(),
+    };
+    let Some(stored) = api.get_opt(&name).await.map_err(|error| failure(&error))? else {
+        cluster.gone(key, None);
+        return Ok(false);
+    };
+    match cluster.take(key.kind, &stored) {
+        Ok(object) if object.key() != *key => {
+            Err(StoreError::Refused(format!("{key}: the name is taken by {}", object.key())))
         }
+        // What is wrong with it is to be replaced.
+        Ok(_) | Err(_) => Ok(true),
     }
-    Ok(())
 }
 
 async fn delete(
@@ -125,10 +136,9 @@ async fn delete(
 ) -> Result<Arc<Object>, StoreError> {
     for _ in 0..ATTEMPTS {
         let current = current(cluster, key);
-        check(key, current.as_deref(), expected)?;
+        check(key, current.as_deref(), as_here(cluster, key, current.as_deref(), expected))?;
         let current = current.ok_or_else(|| StoreError::NotFound(Box::new(key.clone())))?;
-        let preconditions =
-            Preconditions { resource_version: Some(current.meta.resource_version.to_string()), uid: None };
+        let preconditions = Preconditions { resource_version: newest(cluster, key), uid: None };
         let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
         let place = cluster.views.place(key);
         let namespace = place.as_ref().map_or(key.namespace.as_str(), |place| &place.namespace);
@@ -175,20 +185,36 @@ pub(super) async fn private(
     Ok(value)
 }
 
+fn texts(problems: &[Problem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// The API server's version that a write expects: what was seen last.
+fn newest(cluster: &Cluster, key: &ObjectKey) -> Option<String> {
+    cluster.views.version(key).map(|version| version.to_string())
+}
+
+/// Who read the object from the API server itself knows it by that version.
+fn as_here(
+    cluster: &Cluster,
+    key: &ObjectKey,
+    current: Option<&Object>,
+    expected: Option<u64>,
+) -> Option<u64> {
+    match current {
+        Some(current) if expected.is_some() && expected == cluster.views.version(key) => {
+            Some(current.meta.resource_version)
+        }
+        _ => expected,
+    }
+}
+
 fn read_private(cluster: &Cluster, name: &str) -> Option<Vec<u8>> {
     cluster.state.read().unwrap_or_else(PoisonError::into_inner).private.get(name).cloned()
 }
 
 fn current(cluster: &Cluster, key: &ObjectKey) -> Option<Arc<Object>> {
     cluster.state.read().unwrap_or_else(PoisonError::into_inner).objects.get(key).cloned()
-}
-
-fn place_name(cluster: &Cluster, key: &ObjectKey, is_copy: bool) -> String {
-    match cluster.views.place(key) {
-        Some(place) => place.name,
-        None if is_copy => wire::copy_name(key),
-        None => key.name.clone(),
-    }
 }
 
 fn is_same(current: &Object, object: &Object, is_copy: bool) -> bool {

@@ -1,0 +1,98 @@
+//! The condition `Accepted`: whether the control plane takes a resource as it is, and what is wrong with it if not.
+//!
+//! Source: <https://github.com/kubernetes/community/blob/master/contributors/devel/sig-architecture/api-conventions.md>.
+
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{DynamicObject, Patch, PatchParams};
+use serde_json::{Value, json};
+use ursa_crds::{Kind, Problem};
+
+use super::{Cluster, wire};
+
+const MANAGER: &str = "ursa-cp";
+const ACCEPTED: &str = "Accepted";
+/// A condition's message is for people; what is wrong with a long list need not be told whole.
+const MESSAGE: usize = 1024;
+
+/// The status that says this, unless it says so already. Pure, but for the time.
+fn status(stored: &DynamicObject, problems: &[Problem], now: Timestamp) -> Option<Value> {
+    let (status, reason, message) = match problems {
+        [] => ("True", ACCEPTED, "the control plane takes it as it is".to_owned()),
+        problems => {
+            let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            ("False", "Invalid", texts.join("; ").chars().take(MESSAGE).collect())
+        }
+    };
+    let conditions = stored.data["status"]["conditions"].as_array();
+    let known = conditions.into_iter().flatten().find(|condition| condition["type"] == ACCEPTED);
+    let since =
+        known.filter(|known| known["status"] == status).map(|known| known["lastTransitionTime"].clone());
+    let condition = json!({
+        "type": ACCEPTED, "status": status, "reason": reason, "message": message,
+        "observedGeneration": stored.metadata.generation.unwrap_or_default(),
+        "lastTransitionTime": since.unwrap_or_else(|| json!(now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())),
+    });
+    (known != Some(&condition)).then(|| json!({"conditions": [condition]}))
+}
+
+/// Whether users look for a status of objects of this kind: they write them, and here.
+fn has_status(kind: Kind, stored: &DynamicObject) -> bool {
+    kind.info().owner.is_users() && kind != Kind::Secret && !wire::is_copy(stored)
+}
+
+/// Says whether an object is accepted; only if that is not what it says.
+pub(super) fn tell(cluster: &Cluster, kind: Kind, stored: &DynamicObject, problems: &[Problem]) {
+    if !has_status(kind, stored) {
+        return;
+    }
+    let Some(status) = status(stored, problems, Timestamp::now()) else { return };
+    let meta = &stored.metadata;
+    let (name, namespace) =
+        (meta.name.clone().unwrap_or_default(), meta.namespace.clone().unwrap_or_default());
+    // A status that is about another state of the object is not written: that state's own follows.
+    let patch = json!({
+        "apiVersion": ursa_crds::API_VERSION, "kind": kind.info().name,
+        "metadata": {"name": name, "resourceVersion": meta.resource_version}, "status": status,
+    });
+    let api = cluster.api(kind, &namespace);
+    tokio::spawn(async move {
+        let params = PatchParams::apply(MANAGER).force();
+        match api.patch_status(&name, &params, &Patch::Apply(patch)).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
+            Err(error) => tracing::warn!(%kind, namespace, name, %error, "cannot write the status"),
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_written_on_transitions_only() {
+        let now: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
+        let later: Timestamp = "2026-01-02T03:05:00Z".parse().unwrap();
+        let object = |generation: i64, status: &Value| -> DynamicObject {
+            serde_json::from_value(
+                json!({"metadata": {"name": "p", "generation": generation}, "status": status}),
+            )
+            .unwrap()
+        };
+        let first = status(&object(1, &Value::Null), &[], now).unwrap();
+        assert_eq!(first["conditions"][0]["status"], "True");
+        assert_eq!(status(&object(1, &first), &[], later), None);
+        // Another generation, the same verdict: since when it is so stays.
+        let second = status(&object(2, &first), &[], later).unwrap();
+        assert_eq!(second["conditions"][0]["lastTransitionTime"], "2026-01-02T03:04:05Z");
+        let problems = [Problem::new("spec.conf", "is wrong")];
+        let third = status(&object(3, &second), &problems, later).unwrap();
+        let condition = &third["conditions"][0];
+        assert_eq!(
+            (&condition["status"], &condition["message"]),
+            (&json!("False"), &json!("spec.conf: is wrong"))
+        );
+        assert_eq!(condition["lastTransitionTime"], "2026-01-02T03:05:00Z");
+        assert_eq!(condition["observedGeneration"], 3);
+    }
+}
