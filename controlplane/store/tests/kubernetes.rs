@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::Client;
 use kube::api::{
     Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams,
@@ -206,6 +206,28 @@ async fn whether_an_object_is_accepted_is_in_its_status_and_what_is_wrong_change
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_secret_goes_to_another_mesh_and_away_whatever_is_in_it() {
+    let world = World::new("secrets").await;
+    let store = world.open().await;
+    let text =
+        "apiVersion: ursamesh.io/v1alpha1\nkind: Secret\nmetadata: {name: corp}\nspec: {value: hidden}\n";
+    store.put(decode(text.as_bytes()).unwrap(), None).await.unwrap();
+    let (here, there) =
+        ["default", "other"].map(|mesh| ObjectKey::in_mesh(Kind::Secret, mesh, "corp")).into();
+    let (mut from, mut to) = (Changes::of(&store, here.clone()), Changes::of(&store, there.clone()));
+    let api: Api<Secret> = Api::namespaced(world.client.clone(), &world.namespace);
+    let patch = async |patch| api.patch("corp", &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    patch(json!({"metadata": {"labels": {"ursamesh.io/mesh": "other"}}})).await;
+    assert!(from.next().await.is_none() && to.next().await.is_some());
+    assert!(store.get(&here).is_none() && store.get(&there).is_some());
+    // Without its value it is none; its last state counts, until it is gone.
+    patch(json!({"data": {"value": null}})).await;
+    api.delete("corp", &DeleteParams::default()).await.unwrap();
+    assert!(to.next().await.is_none());
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_replicas_that_write_at_once_one_wins() {
     let world = World::new("replicas").await;
     let (one, two) = (world.open().await, world.open().await);
@@ -272,6 +294,10 @@ async fn what_the_definition_refuses_changes_nothing_and_is_said() {
     object.meta.name = "Not A Name".into();
     let error = store.put(object, None).await.unwrap_err();
     assert!(matches!(&error, StoreError::Refused(reason) if reason.contains("metadata.name")), "{error}");
+    let mut object = permission("p", "web");
+    object.meta.namespace = "not-there".into();
+    let error = store.put(object, None).await.unwrap_err().to_string();
+    assert!(error.contains("namespaces \"not-there\" not found"), "{error}");
     // The name is another mesh's on this API server.
     store.put(permission("q", "web"), None).await.unwrap();
     let other = decode(

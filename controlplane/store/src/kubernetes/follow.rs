@@ -30,25 +30,36 @@ pub(super) struct Views {
 struct Known {
     /// What was seen since a watch of the kind began to list, so that the rest is known to be gone at its end.
     listed: BTreeMap<Kind, HashSet<ObjectKey>>,
-    /// Namespace (empty: none) and name on the API server.
     places: HashMap<ObjectKey, Place>,
+    /// The same the other way round.
+    keys: HashMap<Place, ObjectKey>,
     /// The API server's newest version that was seen.
     versions: HashMap<ObjectKey, u64>,
 }
 
 /// Where an object is on the API server.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Place {
+    kind: Kind,
+    /// Empty: in none.
     pub(super) namespace: String,
     pub(super) name: String,
 }
 
 impl Place {
-    fn of(stored: &DynamicObject) -> Self {
+    fn of(kind: Kind, stored: &DynamicObject) -> Self {
         Self {
+            kind,
             namespace: stored.metadata.namespace.clone().unwrap_or_default(),
             name: stored.metadata.name.clone().unwrap_or_default(),
         }
+    }
+}
+
+impl Known {
+    fn forget(&mut self, key: &ObjectKey) -> Option<Place> {
+        self.versions.remove(key);
+        self.places.remove(key)
     }
 }
 
@@ -146,8 +157,10 @@ async fn follow(cluster: Cluster, kind: Kind, plural: &'static str) {
                 cluster.views.listed(plural);
             }
             Ok(Event::Delete(stored)) => {
-                if let Ok(object) = wire::decode(kind, &stored, &cluster.namespace) {
-                    cluster.gone(&object.key(), Some(wire::stored_version(&stored)));
+                // Whatever its last state was.
+                let key = cluster.views.known().keys.get(&Place::of(kind, &stored)).cloned();
+                if let Some(key) = key {
+                    cluster.gone(&key, Some(wire::stored_version(&stored)));
                 }
             }
             Err(error) => cluster.views.failed(plural, &error),
@@ -187,7 +200,7 @@ impl Cluster {
     pub(super) fn observe(&self, kind: Kind, stored: &DynamicObject) {
         let problems = self.take(kind, stored).err().unwrap_or_default();
         for problem in &problems {
-            let Place { namespace, name } = Place::of(stored);
+            let Place { namespace, name, .. } = Place::of(kind, stored);
             tracing::warn!(%kind, namespace, name, %problem, "an object is not taken; its last state counts");
         }
         status::tell(self, kind, stored, &problems);
@@ -197,15 +210,17 @@ impl Cluster {
     /// state as it is.
     pub(super) fn take(&self, kind: Kind, stored: &DynamicObject) -> Result<Arc<Object>, Vec<Problem>> {
         let object = wire::decode(kind, stored, &self.namespace).map_err(|problem| vec![problem]);
-        let place = Place::of(stored);
+        let place = Place::of(kind, stored);
         let mut known = self.views.known();
         let key = match &object {
             Ok(object) => object.key(),
-            Err(problems) => {
-                let known_there = known.places.iter().find(|(key, at)| key.kind == kind && **at == place);
-                known_there.map(|(key, _)| key.clone()).ok_or_else(|| problems.clone())?
-            }
+            Err(problems) => known.keys.get(&place).cloned().ok_or_else(|| problems.clone())?,
         };
+        if let Some(former) = known.keys.insert(place.clone(), key.clone()).filter(|former| *former != key) {
+            // It went to another mesh.
+            known.forget(&former);
+            self.write_state().remove(former);
+        }
         // It exists, whatever is wrong with it.
         if let Some(listed) = known.listed.get_mut(&kind) {
             listed.insert(key.clone());
@@ -238,12 +253,10 @@ impl Cluster {
         if version.is_some_and(|at| at < seen) {
             return; // another has come in its place
         }
-        known.versions.remove(key);
-        known.places.remove(key);
-        let mut state = self.write_state();
-        if state.objects.contains_key(key) {
-            state.change(key.clone(), None);
+        if let Some(place) = known.forget(key) {
+            known.keys.remove(&place);
         }
+        self.write_state().remove(key.clone());
     }
 
     fn forget_unlisted(&self, kind: Kind) {
@@ -259,6 +272,12 @@ impl Cluster {
 }
 
 impl State {
+    fn remove(&mut self, key: ObjectKey) {
+        if self.objects.contains_key(&key) {
+            self.change(key, None);
+        }
+    }
+
     /// Makes a change visible to readers and watchers.
     pub(crate) fn change(&mut self, key: ObjectKey, object: Option<Arc<Object>>) {
         self.revision += 1;

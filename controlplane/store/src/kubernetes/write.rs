@@ -60,14 +60,16 @@ async fn put(
         }
         // One that is not taken is there all the same.
         let place = cluster.views.place(&key).filter(|_| expected != Some(0));
-        let outcome = if place.is_some() { Outcome::Updated } else { Outcome::Created };
+        let exists = place.is_some();
+        let outcome = if exists { Outcome::Updated } else { Outcome::Created };
         match write(cluster, object, place, is_copy).await {
             Ok(stored) => {
                 let taken = cluster.take(key.kind, &stored);
                 let object = taken.map_err(|problems| StoreError::Refused(texts(&problems)))?;
                 return Ok(Written { object, outcome });
             }
-            Err(Error::Api(status)) if status.code == 409 || status.code == 404 => {
+            // Somebody else was faster. (A new one is "not found" where its namespace is not there.)
+            Err(Error::Api(status)) if status.code == 409 || exists && status.code == 404 => {
                 let is_there = look(cluster, &key, is_copy).await?;
                 if is_there && expected == Some(0) {
                     let actual = cluster.views.version(&key).unwrap_or_default();
