@@ -18,7 +18,7 @@ ENVOY = $(or $(URSA_ENVOY),$$(scripts/install-envoy))
 WITH_TOOLS = scripts/install-redis >/dev/null; export URSA_ENVOY="$(ENVOY)"; [ -x "$$URSA_ENVOY" ];
 
 # The tests' Kubernetes cluster, made by kind. Set URSA_KUBECONFIG to use another one, which the tests may fill and change.
-WITH_CLUSTER = KUBECONFIG="$(or $(URSA_KUBECONFIG),$$(e2e/kind/cluster up ursa))"; export KUBECONFIG; [ -r "$$KUBECONFIG" ];
+WITH_CLUSTER = KUBECONFIG="$$(scripts/test-cluster)"; export KUBECONFIG;
 
 .PHONY: help
 help: ## lists these targets

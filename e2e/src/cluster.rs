@@ -1,24 +1,17 @@
 //! The Kubernetes cluster of the tests: the one that `KUBECONFIG` names (`make test` makes one by kind).
 
-use std::time::Duration;
-
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Namespace;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{
     Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams,
 };
-use kube::runtime::conditions;
-use kube::runtime::wait::await_condition;
 use kube::{Client, ResourceExt as _};
 use serde_json::{Value, json};
-use tokio::sync::OnceCell;
-use ursa_crds::{KINDS, Kind, Scope};
+use ursa_crds::{Kind, Scope};
 
-const SOON: Duration = Duration::from_secs(30);
 const MANAGER: &str = "ursa-e2e";
 
-/// The cluster, with Ursa's definitions installed, and a namespace of the test's own.
+/// The cluster, where `make test` has installed Ursa's definitions, and a namespace of the test's own.
 #[derive(Clone)]
 pub struct Cluster {
     /// For what this type has no shorter way.
@@ -33,15 +26,12 @@ impl std::fmt::Debug for Cluster {
     }
 }
 
-static DEFINITIONS: OnceCell<()> = OnceCell::const_new();
-
 impl Cluster {
     /// With a namespace whose name starts with the test's.
     pub async fn connect(test: &str) -> anyhow::Result<Self> {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let client =
             Client::try_default().await.context("no cluster: set KUBECONFIG, as `make test` does")?;
-        DEFINITIONS.get_or_try_init(|| install(&client)).await?;
         let object = serde_json::from_value(json!({"metadata": {"generateName": format!("{test}-")}}))?;
         let namespace = Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &object).await?;
         println!("namespace: {}", namespace.name_any());
@@ -107,18 +97,4 @@ pub fn parse(yaml: &str) -> anyhow::Result<Value> {
 fn kind_and_name(document: &Value) -> anyhow::Result<(Kind, String)> {
     let kind = Kind::by_name(document["kind"].as_str().unwrap_or_default()).context("a kind of Ursa's")?;
     Ok((kind, document["metadata"]["name"].as_str().context("a name")?.to_owned()))
-}
-
-async fn install(client: &Client) -> anyhow::Result<()> {
-    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
-    for info in KINDS.iter().filter(|info| info.kind != Kind::Secret) {
-        let definition = (info.crd)();
-        let name = definition.name_any();
-        api.patch(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&definition)).await?;
-        let established = await_condition(api.clone(), &name, conditions::is_crd_established());
-        tokio::time::timeout(SOON, established)
-            .await
-            .with_context(|| format!("{name} is not established"))??;
-    }
-    Ok(())
 }
