@@ -56,21 +56,13 @@ pub(crate) struct Subscriber {
 }
 
 impl MeshState {
-    /// Takes what the store holds at the start.
-    pub(crate) fn load(&mut self, object: Arc<Object>, now: Instant) {
-        if object.kind() == Kind::Dataplane {
-            self.presence.insert(object.meta.name.clone(), Presence::unseen(now));
-        }
-        self.apply(&object.key(), Some(object), now);
-    }
-
-    /// Takes a change of an object of the mesh, or of the mesh itself.
-    pub(crate) fn apply(&mut self, key: &ObjectKey, object: Option<Arc<Object>>, now: Instant) {
+    /// Takes a change of an object of the mesh, or of the mesh itself. `presence`: of a proxy that is not known yet.
+    pub(crate) fn apply(&mut self, key: &ObjectKey, object: Option<Arc<Object>>, presence: Presence) {
         self.dirty = true;
         if key.kind == Kind::Dataplane {
             self.observed.insert(key.name.clone());
             if object.is_some() {
-                self.presence.entry(key.name.clone()).or_insert_with(|| Presence::new(now));
+                self.presence.entry(key.name.clone()).or_insert(presence);
             } else {
                 self.presence.remove(&key.name);
             }

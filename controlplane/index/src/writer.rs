@@ -77,11 +77,12 @@ impl Writer {
 
     pub(crate) async fn run(mut self) {
         let (objects, mut changes) = self.store.watch();
+        let now = Instant::now();
         for object in objects {
             if let Spec::DataplaneInsight(spec) = &object.spec {
                 self.insights.remember(spec);
             }
-            self.load(object);
+            self.change(&object.key(), Some(object), Presence::unseen(now));
         }
         // All of it is known: what has changed is yet to be seen.
         self.meshes.values_mut().for_each(|mesh| mesh.observed.clear());
@@ -93,7 +94,7 @@ impl Writer {
                 changes = changes.next() => {
                     let Some(changes) = changes else { return };
                     for change in changes {
-                        self.change(&change.key, change.object);
+                        self.change(&change.key, change.object, Presence::new(Instant::now()));
                     }
                 }
                 event = self.events.recv() => {
@@ -125,16 +126,7 @@ impl Writer {
         self.meshes.values().filter_map(MeshState::deadline).chain(self.retry_at).min()
     }
 
-    fn load(&mut self, object: Arc<Object>) {
-        match object.kind() {
-            Kind::Dataplane if object.meta.namespace.is_empty() => {
-                self.meshes.entry(object.key().mesh).or_default().load(object, Instant::now());
-            }
-            _ => self.change(&object.key(), Some(object)),
-        }
-    }
-
-    fn change(&mut self, key: &ObjectKey, object: Option<Arc<Object>>) {
+    fn change(&mut self, key: &ObjectKey, object: Option<Arc<Object>>, presence: Presence) {
         // What is in a namespace is for that namespace's pods, and there are none here.
         if !key.namespace.is_empty() {
             return;
@@ -152,7 +144,7 @@ impl Writer {
         if key.kind == Kind::Dataplane && object.is_none() {
             self.insights.remove(&ProxyId::new(&key.mesh, &key.name));
         }
-        self.meshes.entry(mesh.clone()).or_default().apply(key, object, Instant::now());
+        self.meshes.entry(mesh.clone()).or_default().apply(key, object, presence);
     }
 
     fn event(&mut self, event: Event) {

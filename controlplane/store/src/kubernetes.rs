@@ -10,14 +10,14 @@ mod status;
 mod wire;
 mod write;
 
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use ursa_crds::{Kind, Owner, Scope};
+use ursa_crds::{Kind, Owner, Problem, Scope};
 use uuid::Uuid;
 
 use crate::state::State;
@@ -72,6 +72,14 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
+    fn read_state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_state(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Objects of a kind in a namespace (empty: the system's).
     fn api(&self, kind: Kind, namespace: &str) -> Api<DynamicObject> {
         let namespace = if namespace.is_empty() { &self.namespace } else { namespace };
@@ -81,6 +89,11 @@ impl Cluster {
             Scope::Mesh => Api::namespaced_with(self.client.clone(), namespace, &resource),
         }
     }
+}
+
+/// What is wrong, in one line.
+fn texts(problems: &[Problem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 fn resource(kind: Kind) -> ApiResource {

@@ -192,10 +192,6 @@ async fn follow_private(cluster: Cluster) {
 }
 
 impl Cluster {
-    pub(super) fn write_state(&self) -> std::sync::RwLockWriteGuard<'_, State> {
-        self.state.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Takes what the API server holds now, and tells users whether it is accepted.
     pub(super) fn observe(&self, kind: Kind, stored: &DynamicObject) {
         let problems = self.take(kind, stored).err().unwrap_or_default();
@@ -262,7 +258,7 @@ impl Cluster {
     fn forget_unlisted(&self, kind: Kind) {
         let listed = self.views.known().listed.remove(&kind).unwrap_or_default();
         let keys: Vec<ObjectKey> = {
-            let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+            let state = self.read_state();
             state.of(kind, None).map(|object| object.key()).filter(|key| !listed.contains(key)).collect()
         };
         for key in keys {

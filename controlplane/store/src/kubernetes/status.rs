@@ -7,7 +7,7 @@ use kube::api::{DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 use ursa_crds::{Kind, Problem};
 
-use super::{Cluster, wire};
+use super::{Cluster, texts, wire};
 
 const MANAGER: &str = "ursa-cp";
 const ACCEPTED: &str = "Accepted";
@@ -18,10 +18,7 @@ const MESSAGE: usize = 1024;
 fn status(stored: &DynamicObject, problems: &[Problem], now: Timestamp) -> Option<Value> {
     let (status, reason, message) = match problems {
         [] => ("True", ACCEPTED, "the control plane takes it as it is".to_owned()),
-        problems => {
-            let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            ("False", "Invalid", texts.join("; ").chars().take(MESSAGE).collect())
-        }
+        problems => ("False", "Invalid", texts(problems).chars().take(MESSAGE).collect()),
     };
     let conditions = stored.data["status"]["conditions"].as_array();
     let known = conditions.into_iter().flatten().find(|condition| condition["type"] == ACCEPTED);

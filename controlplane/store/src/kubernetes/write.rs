@@ -1,16 +1,16 @@
 //! Writes: one after the other, each answered once the API server has taken it and readers see it.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::Error;
 use kube::api::{Api, DeleteParams, DynamicObject, ObjectMeta, PostParams, Preconditions};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use ursa_crds::{Meta, Object, ObjectKey, Problem};
+use ursa_crds::{Meta, Object, ObjectKey};
 
 use super::follow::Place;
-use super::{Cluster, is_there, wire};
+use super::{Cluster, is_there, texts, wire};
 use crate::batch::check;
 use crate::error::StoreError;
 use crate::writer::{Request, in_memory};
@@ -166,7 +166,7 @@ pub(super) async fn private(
     value: Vec<u8>,
     replace: bool,
 ) -> Result<Vec<u8>, StoreError> {
-    if !replace && let Some(stored) = read_private(cluster, name) {
+    if !replace && let Some(stored) = cluster.read_state().private.get(name).cloned() {
         return Ok(stored);
     }
     let api: Api<Secret> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
@@ -185,10 +185,6 @@ pub(super) async fn private(
     })?;
     cluster.write_state().private.insert(name.to_owned(), value.clone());
     Ok(value)
-}
-
-fn texts(problems: &[Problem]) -> String {
-    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// The API server's version that a write expects: what was seen last.
@@ -211,12 +207,8 @@ fn as_here(
     }
 }
 
-fn read_private(cluster: &Cluster, name: &str) -> Option<Vec<u8>> {
-    cluster.state.read().unwrap_or_else(PoisonError::into_inner).private.get(name).cloned()
-}
-
 fn current(cluster: &Cluster, key: &ObjectKey) -> Option<Arc<Object>> {
-    cluster.state.read().unwrap_or_else(PoisonError::into_inner).objects.get(key).cloned()
+    cluster.read_state().objects.get(key).cloned()
 }
 
 fn is_same(current: &Object, object: &Object, is_copy: bool) -> bool {
