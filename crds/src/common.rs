@@ -27,6 +27,10 @@ pub mod tag {
     pub const NAMESPACE: &str = "ursamesh.io/namespace";
     /// The workload (Deployment, StatefulSet, …) behind the dataplane.
     pub const WORKLOAD: &str = "ursamesh.io/workload";
+    /// The service's port at which the inbound is called; set by the control plane.
+    pub const PORT: &str = "ursamesh.io/port";
+    /// The name of the dataplane; set by the control plane.
+    pub const INSTANCE: &str = "ursamesh.io/instance";
     /// As a selector's value: the tag has any value.
     pub const ANY: &str = "*";
 }

@@ -1,5 +1,6 @@
 //! `Dataplane`: one workload's proxy on a machine that is not Kubernetes; there, pods are discovered.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use kube_derive::CustomResource;
@@ -37,6 +38,27 @@ pub struct DataplaneSpec {
     pub mesh: String,
     /// Addresses and ports.
     pub networking: Networking,
+    /// The pod behind it, on Kubernetes. Discovery says it, users never do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub pod: Option<Pod>,
+}
+
+/// The pod behind a dataplane.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Pod {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its unique id, which its token is bound to.
+    pub uid: String,
+    /// The service in its certificate.
+    pub service: String,
+    /// What it has as a caller, whatever it serves.
+    pub tags: Tags,
+    /// Ports of inbounds that are not ready, by Kubernetes.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub unready: BTreeSet<u16>,
 }
 
 /// Addresses and ports of a dataplane.
@@ -46,6 +68,10 @@ pub struct Networking {
     /// The IP address at which other proxies of the zone reach this one.
     #[schemars(with = "String", length(max = 45))]
     pub address: IpAddr,
+    /// Set where the kernel sends the workload's traffic to the proxy (see `ursa-init`), so that neither has to know of the
+    /// other. Then inbounds are called at the application's own ports, and services at their own names and addresses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capture: Option<Capture>,
     /// What the workload serves.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
@@ -54,6 +80,34 @@ pub struct Networking {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1024))]
     pub outbound: Vec<Outbound>,
+}
+
+/// Where the kernel sends a workload's traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Capture {
+    /// The proxy's port for what the workload is sent; 15006 if left out.
+    #[serde(default = "inbound_port")]
+    #[schemars(range(min = 1))]
+    pub inbound_port: u16,
+    /// The proxy's port for what the workload sends; 15001 if left out.
+    #[serde(default = "outbound_port")]
+    #[schemars(range(min = 1))]
+    pub outbound_port: u16,
+}
+
+const fn inbound_port() -> u16 {
+    15_006
+}
+
+const fn outbound_port() -> u16 {
+    15_001
+}
+
+impl Default for Capture {
+    fn default() -> Self {
+        Self { inbound_port: inbound_port(), outbound_port: outbound_port() }
+    }
 }
 
 /// A port that the workload serves through its proxy.

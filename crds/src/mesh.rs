@@ -28,6 +28,9 @@ pub struct MeshSpec {
     /// How traffic is spread where no `TrafficRoute` says otherwise.
     #[serde(default)]
     pub routing: Routing,
+    /// What becomes of traffic that is not for the mesh.
+    #[serde(default)]
+    pub networking: MeshNetworking,
 }
 
 impl MeshSpec {
@@ -36,6 +39,35 @@ impl MeshSpec {
         let mtls = self.mtls.as_ref()?;
         let enabled = mtls.enabled_backend.as_deref()?;
         mtls.backends.iter().find(|backend| backend.name == enabled)
+    }
+}
+
+/// What becomes of traffic that is not for the mesh.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MeshNetworking {
+    /// What workloads send.
+    #[serde(default)]
+    pub outbound: MeshOutbound,
+}
+
+/// What workloads send.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MeshOutbound {
+    /// Whether workloads whose traffic is captured reach addresses that are not of the mesh; true if left out. Addresses
+    /// that stand for services of the mesh are never passed through.
+    #[serde(default = "yes")]
+    pub passthrough: bool,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+impl Default for MeshOutbound {
+    fn default() -> Self {
+        Self { passthrough: yes() }
     }
 }
 
@@ -64,6 +96,8 @@ pub enum MtlsMode {
     /// Mutual TLS only.
     #[default]
     Strict,
+    /// Plaintext too, which no permission judges: for the time in which workloads come into the mesh one by one.
+    Permissive,
 }
 
 /// A certificate authority.

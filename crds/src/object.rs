@@ -76,6 +76,11 @@ pub struct Object {
 }
 
 impl Object {
+    /// Whether it is the dataplane of a pod: there is no resource that somebody wrote.
+    pub fn is_discovered(&self) -> bool {
+        matches!(&self.spec, Spec::Dataplane(spec) if spec.pod.is_some())
+    }
+
     /// The kind.
     pub fn kind(&self) -> Kind {
         self.spec.kind()

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+use envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{
     ClusterDiscoveryType, CommonLbConfig, DiscoveryType, EdsClusterConfig, LbPolicy,
 };
+use envoy_types::pb::envoy::config::cluster::v3::{CircuitBreakers, Cluster};
 use envoy_types::pb::envoy::config::core::v3::{Http1ProtocolOptions, Http2ProtocolOptions};
 use envoy_types::pb::envoy::config::endpoint::v3::{
     ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint::HostIdentifier,
@@ -21,8 +22,8 @@ use envoy_types::pb::envoy::r#type::v3::Percent;
 use envoy_types::pb::google::protobuf::Any;
 use ursa_model::{Balancer, Destination, Protocol};
 
-use crate::pack::{ads, any, duration, socket_address, transport_socket};
-use crate::tls;
+use crate::pack::{ads, any, duration, socket_address, transport_socket, uint};
+use crate::{capture, tls};
 
 /// Long enough for another continent, short enough for a second attempt while a caller waits.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -60,6 +61,19 @@ fn eds_cluster(name: &str) -> Cluster {
     }
 }
 
+/// Envoy's own limits are for others than a mesh: three retries at a time are too few when an instance stops.
+fn no_limits() -> CircuitBreakers {
+    let limit = uint(u32::MAX);
+    let thresholds = Thresholds {
+        max_connections: limit,
+        max_pending_requests: limit,
+        max_requests: limit,
+        max_retries: limit,
+        ..Default::default()
+    };
+    CircuitBreakers { thresholds: vec![thresholds], ..Default::default() }
+}
+
 /// A subset of a service.
 pub(crate) fn destination(name: &str, destination: &Destination, peers_secret: &str) -> Any {
     let lb_policy = match destination.balancer {
@@ -73,6 +87,7 @@ pub(crate) fn destination(name: &str, destination: &Destination, peers_secret: &
         .and_then(|_| transport_socket(tls::upstream(peers_secret, destination.id.sni())));
     any(Cluster {
         lb_policy: lb_policy.into(),
+        circuit_breakers: Some(no_limits()),
         typed_extension_protocol_options: protocol_options(destination.protocol),
         transport_socket: transport,
         ..eds_cluster(name)
@@ -85,7 +100,7 @@ pub(crate) fn ingress(name: &str) -> Any {
 }
 
 /// The application beside the proxy.
-pub(crate) fn application(name: &str, address: IpAddr, port: u16, protocol: Protocol) -> Any {
+pub(crate) fn application(name: &str, address: IpAddr, port: u16, protocol: Protocol, captured: bool) -> Any {
     let endpoint = LbEndpoint {
         host_identifier: Some(HostIdentifier::Endpoint(Endpoint {
             address: Some(socket_address(address, port)),
@@ -96,6 +111,8 @@ pub(crate) fn application(name: &str, address: IpAddr, port: u16, protocol: Prot
     any(Cluster {
         name: name.to_owned(),
         connect_timeout: duration(CONNECT_TIMEOUT),
+        circuit_breakers: Some(no_limits()),
+        upstream_bind_config: captured.then(|| capture::delivery(address.is_ipv6())),
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Static.into())),
         load_assignment: Some(ClusterLoadAssignment {
             cluster_name: name.to_owned(),

@@ -13,15 +13,15 @@ use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
 use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
 use envoy_types::pb::envoy::config::route::v3::weighted_cluster::ClusterWeight;
 use envoy_types::pb::envoy::config::route::v3::{
-    DirectResponseAction, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, WeightedCluster,
+    DirectResponseAction, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, WeightedCluster,
 };
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::{Rbac, RbacPerRoute};
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::{
-    CodecType, ForwardClientCertDetails, RouteSpecifier,
+    CodecType, ForwardClientCertDetails, SetCurrentClientCertDetails, RouteSpecifier,
 };
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
-    HttpConnectionManager, HttpFilter, Rds, http_filter,
+    HttpConnectionManager, HttpFilter, LocalReplyConfig, Rds, http_filter,
 };
 use envoy_types::pb::envoy::r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern};
 use envoy_types::pb::google::protobuf::Any;
@@ -29,6 +29,7 @@ use ursa_model::{IdentityPattern, Outbound, Protocol};
 
 use crate::listener::network_filter;
 use crate::pack::{ads, any, bool_value, duration, uint};
+use crate::retry;
 
 const RBAC: &str = "envoy.filters.http.rbac";
 const ROUTER: &str = "envoy.filters.http.router";
@@ -47,11 +48,11 @@ pub(crate) fn inbound_manager(name: &str, protocol: Protocol, authenticated: boo
     }
     filters.push(http_filter(ROUTER, any(Router::default())));
     let max_stream_duration = authenticated.then_some(MAX_STREAM_DURATION);
-    manager(name, protocol, filters, max_stream_duration)
+    manager(name, protocol, filters, max_stream_duration, Some(retry::marked_replies()))
 }
 
 pub(crate) fn outbound_manager(name: &str, protocol: Protocol) -> Filter {
-    manager(name, protocol, vec![http_filter(ROUTER, any(Router::default()))], None)
+    manager(name, protocol, vec![http_filter(ROUTER, any(Router::default()))], None, None)
 }
 
 fn manager(
@@ -59,6 +60,7 @@ fn manager(
     protocol: Protocol,
     http_filters: Vec<HttpFilter>,
     max_stream_duration: Option<Duration>,
+    local_reply_config: Option<LocalReplyConfig>,
 ) -> Filter {
     let codec = if protocol == Protocol::Http2 { CodecType::Http2 } else { CodecType::Http1 };
     network_filter(
@@ -67,10 +69,15 @@ fn manager(
             codec_type: codec.into(),
             stat_prefix: name.to_owned(),
             http_filters,
+            local_reply_config,
             normalize_path: bool_value(true),
             merge_slashes: true,
             // What a caller says of its identity is never passed on.
             forward_client_cert_details: ForwardClientCertDetails::SanitizeSet.into(),
+            set_current_client_cert_details: Some(SetCurrentClientCertDetails {
+                uri: true,
+                ..Default::default()
+            }),
             common_http_protocol_options: Some(HttpProtocolOptions {
                 max_connection_duration: duration(MAX_CONNECTION_DURATION),
                 max_stream_duration: max_stream_duration.and_then(duration),
@@ -104,16 +111,16 @@ pub(crate) fn inbound_routes(name: &str, app_cluster: &str, callers: Option<&[Id
             HashMap::from([(RBAC.to_owned(), any(rbac))])
         }
     };
-    let action = route_action(ClusterSpecifier::Cluster(app_cluster.to_owned()));
-    route_configuration(name, action, per_filter)
+    let action = RouteActionKind::Route(route(ClusterSpecifier::Cluster(app_cluster.to_owned())));
+    any(route_configuration(name, vec![everything(action)], per_filter))
 }
 
 /// Routes of an outbound: shares of its destinations.
 pub(crate) fn outbound_routes(name: &str, outbound: &Outbound) -> Any {
-    let action = match outbound.shares.as_slice() {
-        [] => RouteActionKind::DirectResponse(DirectResponseAction { status: 503, ..Default::default() }),
-        [only] => route_action(ClusterSpecifier::Cluster(only.destination.name())),
-        shares => route_action(ClusterSpecifier::WeightedClusters(WeightedCluster {
+    let cluster = match outbound.shares.as_slice() {
+        [] => None,
+        [only] => Some(ClusterSpecifier::Cluster(only.destination.name())),
+        shares => Some(ClusterSpecifier::WeightedClusters(WeightedCluster {
             clusters: shares
                 .iter()
                 .map(|share| ClusterWeight {
@@ -125,40 +132,65 @@ pub(crate) fn outbound_routes(name: &str, outbound: &Outbound) -> Any {
             ..Default::default()
         })),
     };
-    route_configuration(name, action, HashMap::new())
+    let routes = match cluster {
+        None => {
+            let refusal = DirectResponseAction { status: 503, ..Default::default() };
+            vec![everything(RouteActionKind::DirectResponse(refusal))]
+        }
+        Some(cluster) => {
+            let safe = attempts(cluster.clone(), retry::of_safe_methods());
+            vec![
+                Route { r#match: Some(retry::safe_methods(all_paths())), ..everything(safe) },
+                everything(attempts(cluster, retry::of_any_method())),
+            ]
+        }
+    };
+    any(RouteConfiguration {
+        response_headers_to_remove: retry::MARKS.map(str::to_owned).to_vec(),
+        ..route_configuration(name, routes, HashMap::new())
+    })
 }
 
-fn route_action(cluster: ClusterSpecifier) -> RouteActionKind {
-    RouteActionKind::Route(RouteAction {
+/// A route that may be tried again.
+fn attempts(cluster: ClusterSpecifier, policy: RetryPolicy) -> RouteActionKind {
+    RouteActionKind::Route(RouteAction { retry_policy: Some(policy), ..route(cluster) })
+}
+
+fn route(cluster: ClusterSpecifier) -> RouteAction {
+    RouteAction {
         cluster_specifier: Some(cluster),
         // Streams may be long; the callers' own time limits hold.
         timeout: duration(Duration::ZERO),
         ..Default::default()
-    })
+    }
 }
 
-fn route_configuration(name: &str, action: RouteActionKind, per_filter: HashMap<String, Any>) -> Any {
-    let route = Route {
-        r#match: Some(RouteMatch {
-            path_specifier: Some(PathSpecifier::Prefix("/".into())),
-            ..Default::default()
-        }),
-        action: Some(action),
-        ..Default::default()
-    };
-    any(RouteConfiguration {
+fn all_paths() -> RouteMatch {
+    RouteMatch { path_specifier: Some(PathSpecifier::Prefix("/".into())), ..Default::default() }
+}
+
+fn everything(action: RouteActionKind) -> Route {
+    Route { r#match: Some(all_paths()), action: Some(action), ..Default::default() }
+}
+
+fn route_configuration(
+    name: &str,
+    routes: Vec<Route>,
+    per_filter: HashMap<String, Any>,
+) -> RouteConfiguration {
+    RouteConfiguration {
         name: name.to_owned(),
         virtual_hosts: vec![VirtualHost {
             name: name.to_owned(),
             domains: vec!["*".into()],
-            routes: vec![route],
+            routes,
             ..Default::default()
         }],
         // Clusters of the same change may still be on their way.
         validate_clusters: bool_value(false),
         typed_per_filter_config: per_filter,
         ..Default::default()
-    })
+    }
 }
 
 /// An allow list without entries.

@@ -6,6 +6,7 @@
 //! order).
 
 mod bootstrap;
+mod capture;
 mod cluster;
 mod endpoint;
 mod http;
@@ -13,6 +14,7 @@ mod listener;
 mod narrowing;
 mod pack;
 mod resource;
+mod retry;
 mod tls;
 mod translate;
 pub mod wire;

@@ -12,7 +12,7 @@ use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_pro
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::{
     ClusterSpecifier, WeightedCluster,
 };
-use envoy_types::pb::google::protobuf::Any;
+use envoy_types::pb::google::protobuf::{Any, BoolValue};
 use ursa_model::{Inbound, Outbound, Protocol};
 
 use crate::pack::{any, bool_value, duration, socket_address, transport_socket, uint};
@@ -22,36 +22,104 @@ use crate::{http, tls};
 const CONNECT_ATTEMPTS: u32 = 3;
 
 /// A cluster that no proxy has: connections to it are closed.
-const NOWHERE: &str = "nowhere";
+pub(crate) const NOWHERE: &str = "nowhere";
 
 /// How long a client may take over its handshake.
 const HANDSHAKE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 
+/// How long a client may take to begin. A peer of the mesh begins at once; from outside, one may wait for the server to
+/// speak first.
+const HELLO_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// How long a client may take to say which server it wants.
 const SNI_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
-pub(crate) fn inbound(name: &str, inbound: &Inbound, app_cluster: &str, callers_secret: &str) -> Any {
-    let filter = match inbound.protocol {
-        Protocol::Tcp => tcp_proxy(name, ClusterSpecifier::Cluster(app_cluster.to_owned()), 1),
-        protocol => http::inbound_manager(name, protocol, inbound.tls.is_some()),
+/// Captured ones do not bind their address: they are chosen by where a captured connection was going.
+pub(crate) fn inbound(
+    name: &str,
+    inbound: &Inbound,
+    app_cluster: &str,
+    callers_secret: &str,
+    captured: bool,
+) -> Any {
+    let to_app = |name: &str| tcp_proxy(name, ClusterSpecifier::Cluster(app_cluster.to_owned()), 1);
+    let filter = |name: &str, authenticated| match inbound.protocol {
+        Protocol::Tcp => to_app(name),
+        protocol => http::inbound_manager(name, protocol, authenticated),
     };
-    let transport = inbound.tls.as_ref().and_then(|_| transport_socket(tls::downstream(callers_secret)));
-    let chain = FilterChain {
-        filters: vec![filter],
-        transport_socket_connect_timeout: transport.as_ref().and_then(|_| duration(HANDSHAKE_TIMEOUT)),
-        transport_socket: transport,
+    let listener = |chains| {
+        let listener = listener(name, inbound.address, inbound.port, TrafficDirection::Inbound, chains);
+        Listener { bind_to_port: unbound(captured), ..listener }
+    };
+    let Some(tls) = &inbound.tls else {
+        return any(listener(vec![FilterChain { filters: vec![filter(name, false)], ..Default::default() }]));
+    };
+    let mut chains = vec![FilterChain {
+        name: "mesh".into(),
+        filter_chain_match: Some(FilterChainMatch {
+            transport_protocol: "tls".into(),
+            application_protocols: vec![tls::ALPN.into()],
+            ..Default::default()
+        }),
+        filters: vec![filter(name, true)],
+        transport_socket_connect_timeout: duration(HANDSHAKE_TIMEOUT),
+        transport_socket: transport_socket(tls::downstream(callers_secret)),
         ..Default::default()
-    };
-    any(listener(name, inbound.address, inbound.port, TrafficDirection::Inbound, vec![chain]))
+    }];
+    let mut default_filter_chain = None;
+    if tls.permissive {
+        let strangers = strangers(name);
+        chains.push(FilterChain {
+            name: "other-tls".into(),
+            filter_chain_match: Some(FilterChainMatch {
+                transport_protocol: "tls".into(),
+                ..Default::default()
+            }),
+            filters: vec![to_app(&strangers)],
+            ..Default::default()
+        });
+        default_filter_chain = Some(FilterChain {
+            name: "plaintext".into(),
+            filters: vec![filter(&strangers, false)],
+            ..Default::default()
+        });
+    }
+    // Between the modes only chains differ, so that Envoy keeps the mesh's connections.
+    any(Listener {
+        listener_filters: vec![tls_inspector()],
+        listener_filters_timeout: duration(HELLO_TIMEOUT),
+        continue_on_listener_filters_timeout: true,
+        default_filter_chain,
+        ..listener(chains)
+    })
 }
 
-pub(crate) fn outbound(name: &str, outbound: &Outbound) -> Any {
+/// What an inbound is called where callers from outside the mesh are concerned.
+pub(crate) fn strangers(inbound: &str) -> String {
+    format!("strangers:{inbound}")
+}
+
+fn tls_inspector() -> ListenerFilter {
+    ListenerFilter {
+        name: "envoy.filters.listener.tls_inspector".into(),
+        config_type: Some(listener_filter::ConfigType::TypedConfig(any(TlsInspector::default()))),
+        ..Default::default()
+    }
+}
+
+pub(crate) fn outbound(name: &str, outbound: &Outbound, captured: bool) -> Any {
     let filter = match outbound.protocol {
         Protocol::Tcp => tcp_proxy(name, shares(outbound), CONNECT_ATTEMPTS),
         protocol => http::outbound_manager(name, protocol),
     };
     let chain = FilterChain { filters: vec![filter], ..Default::default() };
-    any(listener(name, outbound.address, outbound.port, TrafficDirection::Outbound, vec![chain]))
+    let listener = listener(name, outbound.address, outbound.port, TrafficDirection::Outbound, vec![chain]);
+    any(Listener { bind_to_port: unbound(captured), ..listener })
+}
+
+/// A listener binds its address unless it is told otherwise.
+fn unbound(captured: bool) -> Option<BoolValue> {
+    captured.then(|| bool_value(false)).flatten()
 }
 
 /// The listener of a zone ingress: (SNI, cluster) pairs; a connection with any other SNI, or none, is closed.
@@ -70,17 +138,13 @@ pub(crate) fn ingress(name: &str, address: IpAddr, port: u16, routes: &[(String,
         })
         .collect();
     any(Listener {
-        listener_filters: vec![ListenerFilter {
-            name: "envoy.filters.listener.tls_inspector".into(),
-            config_type: Some(listener_filter::ConfigType::TypedConfig(any(TlsInspector::default()))),
-            ..Default::default()
-        }],
+        listener_filters: vec![tls_inspector()],
         listener_filters_timeout: duration(SNI_TIMEOUT),
         ..listener(name, address, port, TrafficDirection::Unspecified, chains)
     })
 }
 
-fn listener(
+pub(crate) fn listener(
     name: &str,
     address: IpAddr,
     port: u16,
@@ -115,7 +179,7 @@ fn shares(outbound: &Outbound) -> ClusterSpecifier {
     }
 }
 
-fn tcp_proxy(stat_prefix: &str, cluster: ClusterSpecifier, attempts: u32) -> Filter {
+pub(crate) fn tcp_proxy(stat_prefix: &str, cluster: ClusterSpecifier, attempts: u32) -> Filter {
     network_filter(
         "envoy.filters.network.tcp_proxy",
         any(TcpProxy {

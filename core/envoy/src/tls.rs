@@ -23,7 +23,7 @@ use crate::pack::{ads, any, bool_value};
 pub const IDENTITY_SECRET: &str = "identity";
 
 /// By this ALPN protocol a server recognises TLS of the mesh.
-const ALPN: &str = "ursa";
+pub(crate) const ALPN: &str = "ursa";
 
 /// Matches no identity: no SPIFFE ID is empty.
 const NOBODY: &str = "";

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ursa_model::{Destination, EndpointSet, Inbound, Outbound, Protocol, ProxyModel};
+use ursa_model::{Capture, Destination, EndpointSet, Inbound, Outbound, Protocol, ProxyModel};
 
+use crate::capture::{self, Side};
 use crate::resource::{Interner, Resource, ResourceKey, ResourceType};
 use crate::{cluster, endpoint, http, listener, tls};
 
@@ -15,11 +16,15 @@ pub type ResourceSet = BTreeMap<ResourceKey, Arc<Resource>>;
 /// Everything but endpoints (see [`endpoint_resource`]) that a proxy needs to do what its model says.
 pub fn translate(model: &ProxyModel, interner: &mut Interner) -> ResourceSet {
     let mut out = Resources { interner, set: ResourceSet::new() };
+    let captured = model.capture.is_some();
     for inbound in &model.inbounds {
-        out.inbound(inbound);
+        out.inbound(inbound, captured);
     }
     for outbound in &model.outbounds {
-        out.outbound(outbound);
+        out.outbound(outbound, captured);
+    }
+    if let Some(capture) = &model.capture {
+        out.capture(capture);
     }
     for destination in &model.destinations {
         out.destination(destination);
@@ -54,7 +59,7 @@ impl Resources<'_> {
         self.set.insert(resource.key.clone(), resource);
     }
 
-    fn inbound(&mut self, inbound: &Inbound) {
+    fn inbound(&mut self, inbound: &Inbound, captured: bool) {
         let Inbound { address, port, app_address, app_port, service: _, protocol, tls } = inbound;
         let name = format!("inbound:{address}:{port}");
         let app = format!("application:{address}:{port}");
@@ -62,8 +67,8 @@ impl Resources<'_> {
         self.add(
             ResourceType::Cluster,
             app.clone(),
-            &("application", app_address, app_port, protocol),
-            |cluster| cluster::application(cluster, *app_address, *app_port, *protocol),
+            &("application", app_address, app_port, protocol, captured),
+            |cluster| cluster::application(cluster, *app_address, *app_port, *protocol, captured),
         );
         if let Some(tls) = tls {
             // HTTP callers are judged a request, after the handshake.
@@ -72,28 +77,39 @@ impl Resources<'_> {
                 tls::validation_secret(secret, &tls.trust, accepted)
             });
         }
-        let slice = ("inbound", address, port, app_address, app_port, protocol, tls.is_some());
+        let permissive = tls.as_ref().is_some_and(|tls| tls.permissive);
+        let security = (tls.is_some(), permissive);
+        let slice = ("inbound", address, port, app_address, app_port, protocol, security, captured);
         self.add(ResourceType::Listener, name.clone(), &slice, |listener| {
-            listener::inbound(listener, inbound, &app, &callers)
+            listener::inbound(listener, inbound, &app, &callers, captured)
         });
         if *protocol != Protocol::Tcp {
             let allowed = tls.as_ref().map(|tls| tls.allowed.as_slice());
+            if permissive {
+                let strangers = listener::strangers(&name);
+                self.add(ResourceType::Route, strangers, &("strangers", &app), |route| {
+                    http::inbound_routes(route, &app, None)
+                });
+            }
             self.add(ResourceType::Route, name, &("inbound", &app, allowed), |route| {
                 http::inbound_routes(route, &app, allowed)
             });
         }
     }
 
-    fn outbound(&mut self, outbound: &Outbound) {
+    fn outbound(&mut self, outbound: &Outbound, captured: bool) {
         let Outbound { address, port, service: _, protocol, shares } = outbound;
         let name = format!("outbound:{address}:{port}");
         if *protocol == Protocol::Tcp {
-            let slice = ("outbound", address, port, shares);
-            self.add(ResourceType::Listener, name, &slice, |listener| listener::outbound(listener, outbound));
+            let slice = ("outbound", address, port, shares, captured);
+            self.add(ResourceType::Listener, name, &slice, |listener| {
+                listener::outbound(listener, outbound, captured)
+            });
             return;
         }
-        self.add(ResourceType::Listener, name.clone(), &("outbound", address, port, protocol), |listener| {
-            listener::outbound(listener, outbound)
+        let slice = ("outbound", address, port, protocol, captured);
+        self.add(ResourceType::Listener, name.clone(), &slice, |listener| {
+            listener::outbound(listener, outbound, captured)
         });
         self.add(ResourceType::Route, name, &("outbound", shares), |route| {
             http::outbound_routes(route, outbound)
@@ -113,6 +129,22 @@ impl Resources<'_> {
         self.add(ResourceType::Cluster, name, &slice, |cluster| {
             cluster::destination(cluster, destination, &peers)
         });
+    }
+
+    fn capture(&mut self, capture: &Capture) {
+        for family in capture::families(capture) {
+            let inbound = capture::cluster(family, Side::Inbound);
+            let outbound = capture::cluster(family, Side::Outbound);
+            for (side, name) in [(Side::Inbound, inbound), (Side::Outbound, outbound)] {
+                self.add(ResourceType::Cluster, name, &("capture", family, side), |name| {
+                    capture::passthrough(name, family, side)
+                });
+                let name = capture::listener_name(family, side);
+                self.add(ResourceType::Listener, name, &("capture", family, side, capture), |name| {
+                    capture::listener(name, family, side, capture)
+                });
+            }
+        }
     }
 
     fn ingress(&mut self, model: &ProxyModel, address: IpAddr, port: u16) {

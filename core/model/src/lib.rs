@@ -10,6 +10,6 @@ mod proxy;
 pub use fingerprint::{Fingerprint, fingerprint, hex};
 pub use identity::{IdentityPattern, ParseSpiffeIdError, SpiffeId, TrustBundle, TrustDomain};
 pub use proxy::{
-    Balancer, Destination, DestinationId, Endpoint, EndpointSet, EndpointState, Inbound, InboundTls,
-    IngressRoute, Outbound, Protocol, ProxyId, ProxyModel, Share, UpstreamTls,
+    Balancer, Capture, Destination, DestinationId, Endpoint, EndpointSet, EndpointState, Inbound, InboundTls,
+    IngressRoute, Outbound, Protocol, ProxyId, ProxyModel, Share, UpstreamTls, VIRTUAL_ADDRESSES,
 };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -55,6 +55,9 @@ pub struct ProxyModel {
     /// The subsets that its outbounds use, ordered by id.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub destinations: Vec<Destination>,
+    /// Where the kernel sends the workload's traffic; `None`: the proxy listens at every inbound and outbound itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capture: Option<Capture>,
     /// For a zone ingress: what it passes on, ordered by SNI.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ingress_routes: Vec<IngressRoute>,
@@ -62,6 +65,28 @@ pub struct ProxyModel {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingress_listener: Option<(IpAddr, u16)>,
 }
+
+/// How captured traffic is taken, and what becomes of traffic that no inbound or outbound is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Capture {
+    /// The proxy's port for what the workload is sent.
+    pub inbound_port: u16,
+    /// The proxy's port for what the workload sends.
+    pub outbound_port: u16,
+    /// Whether there is IPv6 to capture.
+    pub ipv6: bool,
+    /// Whether the workload is reached at ports that no inbound is for.
+    pub unknown_inbound: bool,
+    /// Whether the workload reaches addresses that no outbound is for; those of the mesh's own range never are.
+    pub unknown_outbound: bool,
+}
+
+/// The addresses that stand for services of the mesh (RFC 1112: never routed; RFC 4193: locally unique).
+pub const VIRTUAL_ADDRESSES: [(IpAddr, u8); 2] = [
+    (IpAddr::V4(Ipv4Addr::new(240, 0, 0, 0)), 4),
+    (IpAddr::V6(Ipv6Addr::new(0xfd75, 0x7273, 0x6100, 0, 0, 0, 0, 0)), 48),
+];
 
 /// The application protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -97,7 +122,7 @@ pub struct Inbound {
     pub tls: Option<InboundTls>,
 }
 
-/// Mutual TLS of an inbound: strict.
+/// Mutual TLS of an inbound.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InboundTls {
@@ -105,6 +130,9 @@ pub struct InboundTls {
     pub trust: TrustBundle,
     /// Who may call, ordered; empty: nobody.
     pub allowed: Vec<IdentityPattern>,
+    /// Whether callers from outside the mesh are let in, in plaintext or with TLS of their own. They have no identity.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub permissive: bool,
 }
 
 /// A service that the workload calls, at a local address.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 use ursa_crds::{Action, Tags};
 
-use crate::view::MeshView;
+use crate::view::{MeshView, Seen};
 
 /// The policies behind what one proxy does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -58,24 +58,25 @@ pub struct OutboundPolicies {
 impl MeshView {
     /// The policies behind what the proxy of a dataplane does; `None` if there is no such dataplane.
     pub fn policies(&self, name: &str) -> Option<ProxyPolicies> {
-        let (spec, tag_sets) = self.dataplane(name)?;
+        let Seen { spec, inbounds: tag_sets, caller } = self.dataplane(name)?;
         let inbounds = spec.networking.inbound.iter().zip(&tag_sets).map(|(inbound, tags)| InboundPolicies {
             port: inbound.port,
             service: inbound.service().to_owned(),
             permissions: self.permissions_of(tags),
             decision: self.decision(tags),
         });
-        let outbounds = spec.networking.outbound.iter().map(|outbound| OutboundPolicies {
-            address: outbound.local_address(),
-            port: outbound.port,
-            service: outbound.service().to_owned(),
-            route: self.routes.winner(&tag_sets, &outbound.tags).map(|(route, _)| route.meta.name.clone()),
+        let outbounds = self.calls(spec).map(|call| OutboundPolicies {
+            address: call.address,
+            port: call.port,
+            route: self.routes.winner(&caller, &call.tags).map(|(route, _)| route.meta.name.clone()),
+            service: call.service(),
         });
         Some(ProxyPolicies { inbounds: inbounds.collect(), outbounds: outbounds.collect() })
     }
 
     fn permissions_of(&self, tags: &Tags) -> Vec<ReachingPermission> {
-        let reaching = self.permissions.reaching(tags);
+        let tags = [tags];
+        let reaching = self.permissions.reaching(&tags);
         reaching
             .map(|(object, spec)| ReachingPermission { name: object.meta.name.clone(), action: spec.action })
             .collect()

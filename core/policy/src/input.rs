@@ -21,6 +21,8 @@ pub struct MeshInput {
     pub trust: TrustBundle,
     /// Dataplanes of the own zone.
     pub instances: Vec<Instance>,
+    /// Where workloads whose traffic is captured call services, ordered.
+    pub addresses: Arc<[ServiceAddress]>,
     /// The other zones.
     pub remotes: Vec<RemoteZone>,
     /// `TrafficPermission`s of the mesh.
@@ -40,6 +42,23 @@ pub struct Instance {
     pub state: EndpointState,
     /// Whether it is about to stop, or has yet to start.
     pub out_of_service: bool,
+}
+
+/// An address at which workloads call a port of a service.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ServiceAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// The port that is called there.
+    pub port: u16,
+    /// The service.
+    pub service: String,
+    /// The service's port: another than what is called where one calls an instance.
+    pub service_port: u16,
+    /// The dataplane that is called, where the address is that of one instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
 }
 
 /// What is known of another zone.

@@ -6,6 +6,7 @@
 mod endpoints;
 mod explain;
 mod input;
+mod names;
 mod order;
 mod permission;
 mod route;
@@ -15,6 +16,6 @@ mod validate;
 mod view;
 
 pub use explain::{InboundPolicies, OutboundPolicies, ProxyPolicies, ReachingPermission};
-pub use input::{Instance, MeshInput, RemoteService, RemoteZone};
+pub use input::{Instance, MeshInput, RemoteService, RemoteZone, ServiceAddress};
 pub use validate::validate;
 pub use view::{MeshView, protocol};

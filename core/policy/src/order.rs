@@ -6,7 +6,7 @@ use std::cmp::Reverse;
 use jiff::Timestamp;
 use ursa_crds::{Object, Selector, Tags};
 
-use crate::selector::{Rank, best};
+use crate::selector::{Rank, best, governs};
 
 /// The better of two policies is the greater.
 pub(crate) type Standing<'a> = (Rank, Rank, Reverse<Option<Timestamp>>, Reverse<(&'a str, &'a str)>);
@@ -19,7 +19,7 @@ pub(crate) fn standing<'a>(
     destination: &Tags,
 ) -> Option<Standing<'a>> {
     let to = best(destinations, std::iter::once(destination))?;
-    let from = best(sources, source.iter())?;
+    let from = best(sources, source.iter().filter(|tags| governs(policy, tags)))?;
     let meta = &policy.meta;
     Some((to, from, Reverse(meta.created), Reverse((&meta.name, &meta.namespace))))
 }

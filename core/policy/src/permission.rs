@@ -9,7 +9,7 @@ use std::sync::Arc;
 use ursa_crds::{Action, Object, Spec, Tags, TrafficPermissionSpec, tag};
 use ursa_model::{IdentityPattern, TrustDomain};
 
-use crate::selector::matches;
+use crate::selector::{governs, matches};
 
 #[derive(Debug)]
 pub(crate) struct Permissions(Vec<Arc<Object>>);
@@ -22,24 +22,25 @@ impl Permissions {
         Self(permissions.to_vec())
     }
 
-    /// The permissions whose destinations an inbound with these tags is, ordered by key.
+    /// The permissions whose destinations an inbound with one of these tag sets is, ordered by key.
     pub(crate) fn reaching(
         &self,
-        inbound: &Tags,
+        inbound: &[&Tags],
     ) -> impl Iterator<Item = (&Arc<Object>, &TrafficPermissionSpec)> {
         let all = self.0.iter().filter_map(|object| match &object.spec {
             Spec::TrafficPermission(spec) => Some((object, spec)),
             _ => None,
         });
-        all.filter(|(_, spec)| {
-            spec.destinations.iter().any(|selector| matches(&selector.match_tags, inbound))
+        all.filter(|(object, spec)| {
+            let is_meant = |tags: &&Tags| spec.destinations.iter().any(|to| matches(&to.match_tags, tags));
+            inbound.iter().any(|tags| governs(object, tags) && is_meant(tags))
         })
     }
 
-    /// Who may call an inbound with these tags, ordered, none covered by another.
+    /// Who may call an inbound with these tag sets, ordered, none covered by another.
     pub(crate) fn callers(
         &self,
-        inbound: &Tags,
+        inbound: &[&Tags],
         zones: &[TrustDomain],
         known: impl FnOnce() -> BTreeSet<Identity>,
     ) -> Vec<IdentityPattern> {
@@ -144,7 +145,7 @@ mod tests {
 
     /// Which of the known workloads get in.
     fn admitted(permissions: &[Arc<Object>]) -> BTreeSet<Identity> {
-        let patterns = Permissions::new(permissions).callers(&inbound(), &ZONES.map(domain), known);
+        let patterns = Permissions::new(permissions).callers(&[&inbound()], &ZONES.map(domain), known);
         let gets_in = |(domain, service): &Identity| {
             let id = SpiffeId::universal(domain.clone(), service, "p");
             patterns.iter().any(|pattern| pattern.matches(&id))
@@ -187,6 +188,25 @@ mod tests {
 
     #[test]
     fn without_a_permission_nobody_gets_in() {
-        assert!(Permissions::new(&[]).callers(&inbound(), &ZONES.map(domain), known).is_empty());
+        assert!(Permissions::new(&[]).callers(&[&inbound()], &ZONES.map(domain), known).is_empty());
+    }
+
+    #[test]
+    fn a_permission_in_a_namespace_is_for_that_namespaces_workloads_only() {
+        let spec = TrafficPermissionSpec {
+            mesh: "default".into(),
+            action: Action::Allow,
+            sources: vec![Selector::of([(tag::SERVICE, "*")])],
+            destinations: vec![Selector::of([(tag::SERVICE, "*")])],
+        };
+        let meta = Meta { namespace: "shop".into(), ..Meta::default() };
+        let permission = Arc::new(Object { meta, spec: Spec::TrafficPermission(spec) });
+        let permissions = Permissions::new(&[permission]);
+        let callers = |namespace: Option<&str>| {
+            let mut tags = inbound();
+            tags.extend(namespace.map(|name| (tag::NAMESPACE.to_owned(), name.to_owned())));
+            permissions.callers(&[&tags], &ZONES.map(domain), known).len()
+        };
+        assert_eq!((callers(Some("shop")), callers(Some("bank")), callers(None)), (ZONES.len(), 0, 0));
     }
 }

@@ -47,8 +47,11 @@ impl Routes {
     /// Where the traffic of such a workload goes.
     pub(crate) fn choose(&self, mesh: &str, source: &[Tags], destination: &Tags) -> Chosen {
         match self.winner(source, destination) {
-            Some((_, spec)) => split(mesh, &spec.conf),
-            None => Chosen {
+            // The address is that of one instance: there is nothing to choose.
+            Some((_, spec)) if !destination.contains_key(tag::INSTANCE) => {
+                split(mesh, &spec.conf, destination.get(tag::PORT))
+            }
+            _ => Chosen {
                 shares: vec![Share { destination: destination_id(mesh, destination), weight: 1 }],
                 balancer: Balancer::default(),
             },
@@ -62,10 +65,15 @@ impl Routes {
     }
 }
 
-fn split(mesh: &str, conf: &RouteConf) -> Chosen {
+/// `port`: which port of the service is called; it stays the same unless a part of the split names another.
+fn split(mesh: &str, conf: &RouteConf, port: Option<&String>) -> Chosen {
     let mut weights: BTreeMap<DestinationId, u32> = BTreeMap::new();
     for part in conf.split.iter().filter(|part| part.weight > 0) {
-        *weights.entry(destination_id(mesh, &part.destination)).or_default() += part.weight;
+        let mut destination = destination_id(mesh, &part.destination);
+        if let Some(port) = port {
+            destination.subset.entry(tag::PORT.to_owned()).or_insert_with(|| port.clone());
+        }
+        *weights.entry(destination).or_default() += part.weight;
     }
     let balancer = match conf.load_balancer.as_ref().map(|balancer| balancer.algorithm).unwrap_or_default() {
         LoadBalancerType::RoundRobin => Balancer::RoundRobin,
@@ -183,5 +191,28 @@ mod tests {
             let expected = expected.unwrap_or_else(|| destination.get(tag::SERVICE).cloned().unwrap_or_default());
             prop_assert_eq!(&chosen.shares[0].destination.service, &expected);
         }
+    }
+
+    #[test]
+    fn a_route_in_a_namespace_is_for_calls_of_that_namespaces_workloads_only() {
+        let tags = |service: &str| Tags::from([(tag::SERVICE.to_owned(), service.to_owned())]);
+        let conf = RouteConf {
+            split: vec![WeightedDestination { weight: 1, destination: tags("other") }],
+            load_balancer: None,
+        };
+        let spec = TrafficRouteSpec {
+            mesh: "default".into(),
+            sources: vec![Selector::of([(tag::SERVICE, "*")])],
+            destinations: vec![Selector::of([(tag::SERVICE, "web")])],
+            conf,
+        };
+        let meta = Meta { namespace: "shop".into(), ..Meta::default() };
+        let routes = Routes::new(&[Arc::new(Object { meta, spec: Spec::TrafficRoute(spec) })]);
+        let called = |namespace: &str| {
+            let mut caller = tags("app");
+            caller.insert(tag::NAMESPACE.into(), namespace.into());
+            routes.choose("default", &[caller], &tags("web")).shares[0].destination.service.clone()
+        };
+        assert_eq!((called("shop").as_str(), called("bank").as_str()), ("other", "web"));
     }
 }

@@ -1,6 +1,6 @@
 //! Selectors: what they match and how exact they are.
 
-use ursa_crds::{Selector, Tags, tag};
+use ursa_crds::{Object, Selector, Tags, tag};
 
 /// How exact a selector is: first the number of exact tags, then the number of `'*'`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,4 +31,11 @@ pub(crate) fn best<'a>(
 fn rank(wanted: &Tags) -> Rank {
     let any = wanted.values().filter(|value| *value == tag::ANY).count();
     Rank { exact: wanted.len() - any, any }
+}
+
+/// Whether a policy may decide for a workload with these tags: one in a namespace of its users only for workloads of that
+/// namespace. (Users cannot set the tag.)
+pub(crate) fn governs(policy: &Object, tags: &Tags) -> bool {
+    let namespace = &policy.meta.namespace;
+    namespace.is_empty() || tags.get(tag::NAMESPACE) == Some(namespace)
 }

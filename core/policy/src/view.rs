@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use ursa_crds::{DataplaneSpec, Object, Protocol as TagProtocol, Spec, Tags, tag};
+use ursa_crds::{DataplaneSpec, MtlsMode, Object, Protocol as TagProtocol, Spec, Tags, tag};
 use ursa_model::{
-    Destination, Inbound, InboundTls, Outbound, Protocol, ProxyId, ProxyModel, SpiffeId, TrustDomain,
+    Destination, DestinationId, Inbound, InboundTls, Outbound, Protocol, ProxyId, ProxyModel, SpiffeId,
+    TrustDomain,
 };
 
 use crate::input::{Instance, MeshInput, RemoteZone};
+use crate::names::{VirtualAddress, name, virtual_addresses};
 use crate::permission::Permissions;
 use crate::route::Routes;
 
@@ -36,6 +38,8 @@ pub struct MeshView {
     /// Inbounds of the own zone by service.
     pub(crate) local: BTreeMap<String, Vec<LocalInbound>>,
     instances: HashMap<String, usize>,
+    /// Each service that somebody serves, as it is called by its name.
+    named: BTreeMap<String, Named>,
     pub(crate) permissions: Permissions,
     pub(crate) routes: Routes,
 }
@@ -56,14 +60,45 @@ impl MeshView {
                 local.entry(inbound.tags[tag::SERVICE].clone()).or_default().push(inbound);
             }
         }
-        Self {
+        let view = Self {
+            named: BTreeMap::new(),
             mtls: input.spec.enabled_backend().is_some(),
             permissions: Permissions::new(&input.permissions),
             routes: Routes::new(&input.routes),
             local,
             instances,
             input,
+        };
+        let named = view.name_services();
+        Self { named, ..view }
+    }
+
+    fn name_services(&self) -> BTreeMap<String, Named> {
+        let own = self.local.values().flatten().map(|inbound| &inbound.tags);
+        let others =
+            self.reachable_remotes().flat_map(|remote| &remote.services).map(|service| &service.tags);
+        let mut all: BTreeMap<&str, BTreeSet<u16>> = BTreeMap::new();
+        for tags in own.chain(others) {
+            let Some(service) = tags.get(tag::SERVICE) else { continue };
+            let port = tags.get(tag::PORT).and_then(|port| port.parse::<u16>().ok());
+            all.entry(service).or_default().extend(port);
         }
+        let addresses = virtual_addresses(&self.input.name, all.keys().copied());
+        let named = |(ports, (service, address))| (service, Named { address, ports });
+        all.into_values().zip(addresses).map(named).collect()
+    }
+
+    /// The names of services, for a workload whose own address is like this one: fully qualified (`redis.demo.mesh`),
+    /// ordered.
+    pub fn names(&self, own: IpAddr) -> BTreeMap<String, IpAddr> {
+        let one = |(service, named): (&String, &Named)| Some((name(service)?, named.address.like(own)));
+        self.named.iter().filter_map(one).collect()
+    }
+
+    /// The address of a dataplane whose traffic is captured.
+    pub fn captured(&self, name: &str) -> Option<IpAddr> {
+        let networking = &self.dataplane(name)?.spec.networking;
+        networking.capture.map(|_| networking.address)
     }
 
     /// The same with other routes.
@@ -80,32 +115,29 @@ impl MeshView {
     /// The identity of a dataplane of this zone.
     pub fn identity(&self, dataplane: &Object) -> SpiffeId {
         let domain = TrustDomain::new(&self.input.zone, &self.input.name);
-        SpiffeId::universal(domain, primary_service(dataplane_spec(dataplane)), &dataplane.meta.name)
+        let spec = dataplane_spec(dataplane);
+        let id = SpiffeId::universal(domain, primary_service(spec), &dataplane.meta.name);
+        match &spec.pod {
+            Some(pod) => SpiffeId { namespace: pod.namespace.clone(), ..id },
+            None => id,
+        }
     }
 
     /// What the proxy of a dataplane of this zone is to do; `None` if there is no such dataplane.
     pub fn proxy(&self, name: &str) -> Option<ProxyModel> {
-        let (spec, tag_sets) = self.dataplane(name)?;
-        let mut inbounds: Vec<Inbound> = spec
-            .networking
-            .inbound
-            .iter()
-            .zip(&tag_sets)
-            .map(|(inbound, tags)| self.inbound(spec, inbound, tags))
-            .collect();
-        inbounds.sort_by_key(|inbound| (inbound.address, inbound.port));
-        let mut used: BTreeMap<ursa_model::DestinationId, ursa_model::Balancer> = BTreeMap::new();
+        let Seen { spec, inbounds: tag_sets, caller } = self.dataplane(name)?;
+        let mut used: BTreeMap<DestinationId, ursa_model::Balancer> = BTreeMap::new();
         let mut outbounds = Vec::with_capacity(spec.networking.outbound.len());
-        for outbound in &spec.networking.outbound {
-            let chosen = self.routes.choose(&self.input.name, &tag_sets, &outbound.tags);
+        for call in self.calls(spec) {
+            let chosen = self.routes.choose(&self.input.name, &caller, &call.tags);
             for share in &chosen.shares {
                 used.entry(share.destination.clone()).or_insert(chosen.balancer);
             }
             outbounds.push(Outbound {
-                address: outbound.local_address(),
-                port: outbound.port,
-                service: outbound.service().to_owned(),
-                protocol: self.protocol(chosen.shares.iter().map(|share| share.destination.service.as_str())),
+                address: call.address,
+                port: call.port,
+                service: call.service(),
+                protocol: self.protocol(chosen.shares.iter().map(|share| &share.destination)),
                 shares: chosen.shares,
             });
         }
@@ -113,7 +145,7 @@ impl MeshView {
         let destinations = used
             .into_iter()
             .map(|(id, balancer)| Destination {
-                protocol: self.protocol(std::iter::once(id.service.as_str())),
+                protocol: self.protocol(std::iter::once(&id)),
                 tls: self.mtls.then(|| self.upstream_tls(&id)),
                 balancer,
                 id,
@@ -122,34 +154,116 @@ impl MeshView {
         Some(ProxyModel {
             id: ProxyId::new(&self.input.name, name),
             zone: self.input.zone.clone(),
-            inbounds,
+            inbounds: self.inbounds(spec, &tag_sets),
             outbounds,
             destinations,
+            capture: spec.networking.capture.map(|capture| ursa_model::Capture {
+                inbound_port: capture.inbound_port,
+                outbound_port: capture.outbound_port,
+                ipv6: spec.networking.address.is_ipv6(),
+                // With mutual TLS nobody comes in whom no permission was asked for.
+                unknown_inbound: !self.mtls || self.is_permissive(),
+                unknown_outbound: self.input.spec.networking.outbound.passthrough,
+            }),
             ingress_routes: Vec::new(),
             ingress_listener: None,
         })
     }
 
-    /// A dataplane of this zone, with the tags of each inbound as policies see them.
-    pub(crate) fn dataplane(&self, name: &str) -> Option<(&DataplaneSpec, Vec<Tags>)> {
-        let spec = dataplane_spec(&self.input.instances[*self.instances.get(name)?].dataplane);
-        let tag_sets = spec.networking.inbound.iter().map(|i| automatic(&i.tags, &self.input.zone)).collect();
-        Some((spec, tag_sets))
+    /// A dataplane of this zone, as policies see it.
+    pub(crate) fn dataplane(&self, name: &str) -> Option<Seen<'_>> {
+        let object = &self.input.instances[*self.instances.get(name)?].dataplane;
+        let spec = dataplane_spec(object);
+        let tags = |inbound| automatic(inbound, &object.meta.name, &self.input.zone);
+        let inbounds: Vec<Tags> = spec.networking.inbound.iter().map(tags).collect();
+        let pod = spec.pod.as_ref().map(|pod| {
+            let mut tags = pod.tags.clone();
+            tags.insert(tag::ZONE.into(), self.input.zone.clone());
+            tags
+        });
+        let caller = inbounds.iter().cloned().chain(pod).collect();
+        Some(Seen { spec, inbounds, caller })
     }
 
-    fn inbound(&self, spec: &DataplaneSpec, inbound: &ursa_crds::Inbound, tags: &Tags) -> Inbound {
-        Inbound {
-            address: spec.networking.address,
-            port: inbound.port,
-            app_address: inbound.service_address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-            app_port: inbound.service_port.unwrap_or(inbound.port),
-            service: inbound.service().to_owned(),
-            protocol: protocol(inbound.protocol()),
-            tls: self.mtls.then(|| InboundTls {
-                trust: self.input.trust.clone(),
-                allowed: self.permissions.callers(tags, &self.zones(), || self.known_identities()),
-            }),
+    /// What the proxy serves, ordered by address and port. Several services of a pod may share a port: then whoever may
+    /// call one of them is let in, unless a `Deny` of another is against it.
+    fn inbounds(&self, spec: &DataplaneSpec, tag_sets: &[Tags]) -> Vec<Inbound> {
+        let mut by_port: BTreeMap<u16, Vec<(&ursa_crds::Inbound, &Tags)>> = BTreeMap::new();
+        for pair in spec.networking.inbound.iter().zip(tag_sets) {
+            by_port.entry(pair.0.port).or_default().push(pair);
         }
+        let address = spec.networking.address;
+        // Who captures does not bind the application's port: it may listen at the host's own address.
+        let here = if spec.networking.capture.is_some() { address } else { Ipv4Addr::LOCALHOST.into() };
+        let inbound = |(port, all): (u16, Vec<(&ursa_crds::Inbound, &Tags)>)| {
+            let (first, _) = all[0];
+            let first_protocol = protocol(first.protocol());
+            let one_protocol = all.iter().all(|(inbound, _)| protocol(inbound.protocol()) == first_protocol);
+            let tags: Vec<&Tags> = all.iter().map(|(_, tags)| *tags).collect();
+            Inbound {
+                address,
+                port,
+                app_address: first.service_address.unwrap_or(here),
+                app_port: first.service_port.unwrap_or(port),
+                service: first.service().to_owned(),
+                protocol: if one_protocol { first_protocol } else { Protocol::Tcp },
+                tls: self.mtls.then(|| InboundTls {
+                    trust: self.input.trust.clone(),
+                    allowed: self.permissions.callers(&tags, &self.zones(), || self.known_identities()),
+                    permissive: self.is_permissive(),
+                }),
+            }
+        };
+        by_port.into_iter().map(inbound).collect()
+    }
+
+    /// What a workload calls, and where: what its dataplane names, and if its traffic is captured every service that
+    /// is known in the mesh.
+    pub(crate) fn calls<'a>(&'a self, spec: &'a DataplaneSpec) -> impl Iterator<Item = Call> + 'a {
+        let named = spec.networking.outbound.iter().map(|outbound| Call {
+            address: outbound.local_address(),
+            port: outbound.port,
+            tags: outbound.tags.clone(),
+        });
+        let own = spec.networking.address;
+        let known = self.input.addresses.iter().filter(move |known| {
+            spec.networking.capture.is_some()
+                // What the workload sends to itself is no call of others.
+                && known.address != own
+                && known.address.is_ipv6() == own.is_ipv6()
+                && self.serves(&known.service, known.service_port)
+        });
+        let captured = spec.networking.capture.map(|_| &self.named);
+        let by_name = captured.into_iter().flatten().flat_map(move |(service, named)| {
+            let call = move |port: &u16| {
+                let port_tag = (tag::PORT.to_owned(), port.to_string());
+                let tags = [(tag::SERVICE.to_owned(), service.clone()), port_tag].into();
+                Call { address: named.address.like(own), port: *port, tags }
+            };
+            named.ports.iter().map(call)
+        });
+        named.chain(by_name).chain(known.map(|known| {
+            let port = (tag::PORT.to_owned(), known.service_port.to_string());
+            let instance = known.instance.as_ref().map(|name| (tag::INSTANCE.to_owned(), name.clone()));
+            let service = (tag::SERVICE.to_owned(), known.service.clone());
+            let tags = [service, port].into_iter().chain(instance).collect();
+            Call { address: known.address, port: known.port, tags }
+        }))
+    }
+
+    /// Whether anybody of the mesh serves a service at a port.
+    fn serves(&self, service: &str, port: u16) -> bool {
+        let port = port.to_string();
+        let of_port = |tags: &Tags| tags.get(tag::PORT).is_none_or(|named| *named == port);
+        let here = self.local.get(service).into_iter().flatten().any(|inbound| of_port(&inbound.tags));
+        let mut elsewhere = self.reachable_remotes().flat_map(|remote| &remote.services);
+        here || elsewhere.any(|other| {
+            other.tags.get(tag::SERVICE).is_some_and(|name| name == service) && of_port(&other.tags)
+        })
+    }
+
+    fn is_permissive(&self) -> bool {
+        self.input.spec.mtls.as_ref().is_some_and(|mtls| mtls.mode == MtlsMode::Permissive)
     }
 
     /// Names of the zones whose roots are known.
@@ -187,19 +301,24 @@ impl MeshView {
         self.reachable_remotes().any(|remote| remote.zone == zone)
     }
 
-    /// What all these services speak, or opaque bytes if they disagree. One that nobody serves has no say: a route
+    /// What all these destinations speak, or opaque bytes if they disagree. One that nobody serves has no say: a route
     /// that names it early must not turn HTTP into opaque bytes.
-    fn protocol<'a>(&'a self, services: impl Iterator<Item = &'a str>) -> Protocol {
-        let mut protocols = services.flat_map(|service| self.protocols(service));
+    fn protocol<'a>(&'a self, destinations: impl Iterator<Item = &'a DestinationId>) -> Protocol {
+        let mut protocols = destinations.flat_map(|destination| self.protocols(destination));
         let first = protocols.next().unwrap_or_default();
         if protocols.all(|protocol| protocol == first) { first } else { Protocol::Tcp }
     }
 
-    /// What each instance of a service speaks.
-    fn protocols<'a>(&'a self, service: &'a str) -> impl Iterator<Item = Protocol> + 'a {
-        let own = self.local.get(service).into_iter().flatten().map(|inbound| inbound.protocol);
+    /// What each instance of a service speaks, at the destination's port if it names one.
+    fn protocols<'a>(&'a self, destination: &'a DestinationId) -> impl Iterator<Item = Protocol> + 'a {
+        let DestinationId { service, subset, .. } = destination;
+        let port = subset.get(tag::PORT);
+        let of_port =
+            move |tags: &Tags| port.is_none_or(|port| tags.get(tag::PORT).is_none_or(|named| named == port));
+        let own = self.local.get(service).into_iter().flatten();
+        let own = own.filter(move |inbound| of_port(&inbound.tags)).map(|inbound| inbound.protocol);
         let others = self.reachable_remotes().flat_map(|remote| &remote.services);
-        let others = others.filter(move |s| s.tags.get(tag::SERVICE).is_some_and(|name| name == service));
+        let others = others.filter(move |s| s.tags.get(tag::SERVICE) == Some(service) && of_port(&s.tags));
         own.chain(others.map(|s| s.protocol))
     }
 }
@@ -211,15 +330,49 @@ fn dataplane_spec(object: &Object) -> &DataplaneSpec {
     }
 }
 
+/// A service as it is called by its name.
+#[derive(Debug)]
+struct Named {
+    address: VirtualAddress,
+    ports: BTreeSet<u16>,
+}
+
+/// A dataplane as policies see it.
+pub(crate) struct Seen<'a> {
+    pub(crate) spec: &'a DataplaneSpec,
+    /// The tags of each inbound, in their order.
+    pub(crate) inbounds: Vec<Tags>,
+    /// What it may be taken for when it calls.
+    pub(crate) caller: Vec<Tags>,
+}
+
+/// An address that a workload calls, and what is meant by it.
+pub(crate) struct Call {
+    pub(crate) address: IpAddr,
+    pub(crate) port: u16,
+    pub(crate) tags: Tags,
+}
+
+impl Call {
+    pub(crate) fn service(&self) -> String {
+        self.tags.get(tag::SERVICE).cloned().unwrap_or_default()
+    }
+}
+
 /// The service in the workload's certificate.
 fn primary_service(spec: &DataplaneSpec) -> &str {
+    if let Some(pod) = &spec.pod {
+        return &pod.service;
+    }
     spec.networking.inbound.first().map_or("-", ursa_crds::Inbound::service)
 }
 
 /// The user's tags, and those that are set for them.
-fn automatic(tags: &Tags, zone: &str) -> Tags {
-    let mut tags = tags.clone();
+fn automatic(inbound: &ursa_crds::Inbound, instance: &str, zone: &str) -> Tags {
+    let mut tags = inbound.tags.clone();
     tags.insert(tag::ZONE.into(), zone.into());
+    tags.insert(tag::INSTANCE.into(), instance.into());
+    tags.entry(tag::PORT.into()).or_insert_with(|| inbound.port.to_string());
     tags.entry(tag::PROTOCOL.into()).or_insert_with(|| "tcp".into());
     tags
 }
@@ -238,7 +391,7 @@ fn local_inbounds<'a>(instance: &'a Instance, zone: &'a str) -> impl Iterator<It
     spec.networking.inbound.iter().map(move |inbound| LocalInbound {
         address: spec.networking.address,
         port: inbound.port,
-        tags: automatic(&inbound.tags, zone),
+        tags: automatic(inbound, &instance.dataplane.meta.name, zone),
         protocol: protocol(inbound.protocol()),
         primary: primary_service(spec).to_owned(),
         state: instance.state,

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use ursa_crds::{Kind, MeshSpec, Object, ObjectKey, Spec};
 use ursa_model::{EndpointSet, EndpointState, IngressRoute, ProxyModel, TrustBundle, TrustDomain};
-use ursa_policy::{Instance, MeshInput, MeshView, RemoteService, RemoteZone};
+use ursa_policy::{Instance, MeshInput, MeshView, RemoteService, RemoteZone, ServiceAddress};
 
 type Error = Box<dyn std::error::Error>;
 
@@ -37,6 +37,9 @@ struct Case {
     trust: Option<BTreeSet<String>>,
     #[serde(default)]
     remotes: Vec<Remote>,
+    /// Where captured workloads call services.
+    #[serde(default)]
+    addresses: Vec<ServiceAddress>,
     /// Dataplane → inbound ports that the application does not serve.
     #[serde(default)]
     unready: BTreeMap<String, BTreeSet<u16>>,
@@ -128,7 +131,11 @@ fn output(case: &Case, documents: &[Value]) -> Result<Output, Error> {
     let mut problems = Vec::new();
     for document in documents {
         let found = match ursa_crds::decode_value(document) {
-            Ok(object) => {
+            Ok(mut object) => {
+                // As stores do.
+                if object.meta.namespace == "ursa-system" {
+                    object.meta.namespace.clear();
+                }
                 let found = ursa_policy::validate(&object);
                 objects.push(Arc::new(object));
                 found
@@ -186,6 +193,7 @@ fn input(case: &Case, objects: Vec<Arc<Object>>) -> Result<MeshInput, Error> {
     known_dataplanes(case, &instances)?;
     Ok(MeshInput {
         trust: trust(case, &name, &spec),
+        addresses: case.addresses.clone().into(),
         zone: case.zone.clone(),
         remotes: case.remotes.iter().cloned().map(remote_zone).collect(),
         permissions: of(Kind::TrafficPermission).collect(),

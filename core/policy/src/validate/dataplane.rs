@@ -13,6 +13,8 @@ const LONGEST_INTERVAL: Duration = Duration::from_mins(10);
 
 pub(super) fn check(spec: &DataplaneSpec, problems: &mut Problems) {
     let networking = &spec.networking;
+    problems.require(spec.pod.is_none(), "spec.pod", "pods are discovered, not described");
+    let captured = networking.capture.is_some();
     address(networking.address, "spec.networking.address", problems);
     problems.require(
         !networking.inbound.is_empty(),
@@ -30,7 +32,7 @@ pub(super) fn check(spec: &DataplaneSpec, problems: &mut Problems) {
             format!("{field}.port"),
             format!("another inbound has port {}", inbound.port),
         );
-        check_inbound(networking.address, inbound, &field, problems);
+        check_inbound(networking.address, captured, inbound, &field, problems);
     }
     for (position, outbound) in networking.outbound.iter().enumerate() {
         let field = format!("spec.networking.outbound[{position}]");
@@ -54,24 +56,24 @@ pub(super) fn check(spec: &DataplaneSpec, problems: &mut Problems) {
     }
 }
 
-fn check_inbound(proxy: IpAddr, inbound: &Inbound, field: &str, problems: &mut Problems) {
-    let application = inbound.service_address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+fn check_inbound(proxy: IpAddr, captured: bool, inbound: &Inbound, field: &str, problems: &mut Problems) {
+    let here = if captured { proxy } else { IpAddr::V4(Ipv4Addr::LOCALHOST) };
+    let application = inbound.service_address.unwrap_or(here);
     address(application, &format!("{field}.serviceAddress"), problems);
     let application_port = inbound.service_port.unwrap_or(inbound.port);
     port(application_port, &format!("{field}.servicePort"), problems);
     problems.require(
-        (proxy, inbound.port) != (application, application_port),
+        captured || (proxy, inbound.port) != (application, application_port),
         format!("{field}.servicePort"),
         "the proxy and the application cannot listen on the same address and port",
     );
     let tags_field = format!("{field}.tags");
     tags::check(&inbound.tags, false, &tags_field, problems);
     tags::require_service(&inbound.tags, &tags_field, problems);
-    problems.require(
-        !inbound.tags.contains_key(tag::ZONE),
-        &tags_field,
-        format!("{} is set by the control plane", tag::ZONE),
-    );
+    for key in [tag::ZONE, tag::PORT, tag::INSTANCE, tag::NAMESPACE, tag::WORKLOAD] {
+        let free = !inbound.tags.contains_key(key);
+        problems.require(free, &tags_field, format!("{key} is set by the control plane"));
+    }
     if let Some(probe) = &inbound.readiness_probe {
         check_probe(probe, &format!("{field}.readinessProbe"), problems);
     }
