@@ -177,6 +177,7 @@ impl Session {
             resource: plan.resource().to_string().into_bytes(),
             agent_version: "bench".into(),
             envoy_version: "none".into(),
+            node_id: String::new(),
         };
         send(&outgoing, from_agent::Message::Hello(hello)).await?;
         let request = authorized(ReceiverStream::new(messages), token)?;

@@ -8,6 +8,7 @@ mod claims;
 mod leaf;
 mod pem;
 mod provided;
+mod served;
 mod server_tls;
 mod tokens;
 
@@ -15,5 +16,6 @@ pub use ca::{CaError, SignError, ZoneCa, check_roots};
 pub use claims::{DataplaneClaims, UserClaims, ZoneClaims};
 pub use leaf::{LeafError, verify_leaf};
 pub use provided::{INTERMEDIATE_LIFETIME, IntermediateRequest, ProvidedCa, ProvidedError};
-pub use server_tls::{ClientCerts, ServerTls, ServerTlsError};
+pub use served::{ClientCerts, ServedCertificate};
+pub use server_tls::{ServerTls, ServerTlsError};
 pub use tokens::{Issued, TokenError, Tokens};

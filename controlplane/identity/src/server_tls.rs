@@ -9,16 +9,11 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
     KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
 };
-use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{DigitallySignedStruct, DistinguishedName as TlsName, ServerConfig, SignatureScheme};
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::ServerConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::ca::{instant, seconds, serial};
-use crate::pem;
+use crate::served::{ClientCerts, ServedCertificate};
 
 const CA_LIFETIME: Duration = Duration::from_hours(87600);
 const LEAF_LIFETIME: Duration = Duration::from_hours(8760);
@@ -36,15 +31,6 @@ pub enum ServerTlsError {
     /// The TLS library refused it.
     #[error("the server's certificate cannot be used: {0}")]
     Use(#[from] rustls::Error),
-}
-
-/// Whether a server asks clients for a certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClientCerts {
-    /// It does not.
-    None,
-    /// It does, and accepts any whose key the client proves to hold: the application checks the chain.
-    Requested,
 }
 
 /// The control plane's own TLS.
@@ -138,71 +124,17 @@ impl ServerTls {
         &self.ca_pem
     }
 
+    /// What a server shows.
+    pub fn served(&self) -> Result<ServedCertificate, ServerTlsError> {
+        ServedCertificate::new(&self.cert_pem, &self.key_pem)
+    }
+
     /// For a server that speaks these protocols (ALPN), best first.
     pub fn rustls_server_config(
         &self,
         clients: ClientCerts,
         alpn: &[&[u8]],
     ) -> Result<Arc<ServerConfig>, ServerTlsError> {
-        let stored = |error: rustls_pki_types::pem::Error| ServerTlsError::Stored(error.to_string());
-        let chain = pem::certificates(&self.cert_pem).map_err(stored)?;
-        let key = PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes()).map_err(stored)?;
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let algorithms = provider.signature_verification_algorithms;
-        let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-        let builder = match clients {
-            ClientCerts::None => builder.with_no_client_auth(),
-            ClientCerts::Requested => builder.with_client_cert_verifier(Arc::new(AnyHolder { algorithms })),
-        };
-        let mut config = builder.with_single_cert(chain, key)?;
-        config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-        Ok(Arc::new(config))
-    }
-}
-
-/// Accepts no certificate, or any whose key the client holds.
-#[derive(Debug)]
-struct AnyHolder {
-    algorithms: WebPkiSupportedAlgorithms,
-}
-
-impl ClientCertVerifier for AnyHolder {
-    fn root_hint_subjects(&self) -> &[TlsName] {
-        &[]
-    }
-
-    fn client_auth_mandatory(&self) -> bool {
-        false
-    }
-
-    fn verify_client_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        Ok(ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
+        self.served()?.rustls_server_config(clients, alpn)
     }
 }

@@ -12,6 +12,7 @@ use ursa_policy::MeshView;
 use crate::SnapshotReceiver;
 use crate::insight::Insights;
 use crate::mesh::{Ingresses, Subscriber};
+use crate::snapshot::Snapshot;
 
 /// Every zone ingress that is known, and the proxies of those of this zone.
 #[derive(Debug, Default)]
@@ -91,12 +92,18 @@ impl IngressState {
                 inbounds: Vec::new(),
                 outbounds: Vec::new(),
                 destinations: Vec::new(),
+                capture: None,
                 ingress_routes: routes.clone(),
                 ingress_listener: Some(*listener),
             };
             let mut resources = translate(&model, interner);
             resources.extend(endpoints.iter().map(|resource| (resource.key.clone(), resource.clone())));
-            subscriber.publish(resources, None, sequence);
+            subscriber.publish(Snapshot {
+                sequence,
+                resources: Arc::new(resources),
+                names: None,
+                identity: None,
+            });
         }
     }
 }

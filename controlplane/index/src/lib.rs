@@ -24,11 +24,12 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use ursa_model::ProxyId;
+use ursa_policy::ServiceAddress;
 use ursa_store::Store;
 
 pub use authority::{Authority, AuthorityError, SigningRequest};
 pub use insight::{Certificate, Insights, ProxyInsight, Rejection};
-pub use snapshot::{IdentityGrant, ProxyView, Snapshot};
+pub use snapshot::{IdentityGrant, Names, ProxyView, Snapshot};
 
 use writer::{Event, Writer};
 
@@ -46,10 +47,20 @@ impl Index {
     /// Starts the writer over a store. It ends when the last `Index` is dropped. What the zone offers to others is
     /// written into the store.
     pub fn start(store: Store, authority: Arc<Authority>) -> Self {
+        Self::start_as_replica(store, authority, watch::channel(true).1)
+    }
+
+    /// The same where several control planes share a store: what they share is written by the one that leads.
+    pub fn start_as_replica(store: Store, authority: Arc<Authority>, leads: watch::Receiver<bool>) -> Self {
         let (events, receiver) = mpsc::unbounded_channel();
         let insights = Insights::default();
-        tokio::spawn(Writer::new(store, authority, receiver, insights.clone()).run());
+        tokio::spawn(Writer::new(store, authority, receiver, insights.clone(), leads).run());
         Self { events, insights }
+    }
+
+    /// Says where captured workloads call services, all of it and in order.
+    pub fn call_at(&self, addresses: Arc<[ServiceAddress]>) {
+        self.send(Event::Addresses(addresses));
     }
 
     /// What is known of the running proxies.

@@ -8,10 +8,12 @@ use jiff::Timestamp;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use ursa_crds::{AvailableService, Kind, MeshSpec, MeshZoneSpec, Meta, Object, ObjectKey, Spec, ZoneBackend};
+use ursa_crds::{
+    AvailableService, DataplaneSpec, Kind, MeshSpec, MeshZoneSpec, Meta, Object, ObjectKey, Spec, ZoneBackend,
+};
 use ursa_envoy::{Interner, Resource, ResourceSet, endpoint_resource, translate};
-use ursa_model::{DestinationId, ProxyId, ProxyModel, TrustBundle, TrustDomain};
-use ursa_policy::{Instance, MeshInput, MeshView, RemoteService, RemoteZone};
+use ursa_model::{DestinationId, EndpointState, ProxyId, ProxyModel, TrustBundle, TrustDomain};
+use ursa_policy::{Instance, MeshInput, MeshView, RemoteService, RemoteZone, ServiceAddress};
 
 use crate::SnapshotReceiver;
 use crate::authority::{Authority, AuthorityError};
@@ -20,7 +22,7 @@ use crate::offer::Offer;
 use crate::presence::Presence;
 use crate::report;
 use crate::shift::Shift;
-use crate::snapshot::{IdentityGrant, ProxyView, Snapshot};
+use crate::snapshot::{IdentityGrant, Names, ProxyView, Snapshot};
 
 /// What meshes share: where the ingresses of the other zones are reached.
 pub(crate) type Ingresses = BTreeMap<String, Vec<(IpAddr, u16)>>;
@@ -44,6 +46,8 @@ pub(crate) struct MeshState {
     pub(crate) offer_dirty: bool,
     /// Names of the backends whose roots are trusted, in order.
     backends: Vec<String>,
+    /// Backends that do not sign, and until when what they signed may be in use.
+    replaced: BTreeMap<String, Instant>,
     /// Dataplanes of which something was observed that is not reported yet.
     pub(crate) observed: BTreeSet<String>,
 }
@@ -90,7 +94,14 @@ impl MeshState {
 
     /// When [`Self::expire`] will next change something.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.presence.values().filter_map(Presence::deadline).chain(self.shift.deadline()).min()
+        let now = Instant::now();
+        let replaced = self.replaced.values().copied().filter(|until| *until > now);
+        self.presence
+            .values()
+            .filter_map(Presence::deadline)
+            .chain(self.shift.deadline())
+            .chain(replaced)
+            .min()
     }
 
     pub(crate) fn expire(&mut self, now: Instant) {
@@ -100,6 +111,7 @@ impl MeshState {
                 self.observed.insert(proxy.clone());
             }
         }
+        self.offer_dirty = true;
         self.dirty |= self.shift.deadline().is_some_and(|at| at <= now);
     }
 
@@ -114,6 +126,7 @@ impl MeshState {
         name: &str,
         authority: &Arc<Authority>,
         ingresses: &Ingresses,
+        addresses: &Arc<[ServiceAddress]>,
         interner: &mut Interner,
         sequence: u64,
     ) -> Result<(), AuthorityError> {
@@ -130,13 +143,15 @@ impl MeshState {
         };
         let Trust { bundle: mut trust, signer, backends } = trust(name, &spec, authority).await?;
         self.backends = backends;
+        self.note_replaced(&spec, Instant::now());
         let zone = authority.zone();
         let others = self.other_zones(zone);
         if signer.is_some() {
             trust.extend(others.iter().filter_map(|(zone, offer)| trusted_roots(zone, offer)));
         }
         let remotes = others.into_iter().map(|(zone, offer)| remote_zone(zone, offer, ingresses)).collect();
-        let input = self.input(name, spec, trust, remotes, zone);
+        let input =
+            MeshInput { addresses: addresses.clone(), ..self.input(name, spec, trust, remotes, zone) };
         let wanted = input.routes.clone();
         let view = MeshView::new(input);
         let now = Instant::now();
@@ -166,6 +181,7 @@ impl MeshState {
     ) {
         let Some(view) = self.held.as_ref().or(self.view.as_ref()) else { return };
         let mut endpoints: HashMap<DestinationId, Arc<Resource>> = HashMap::new();
+        let mut names: HashMap<bool, Arc<Names>> = HashMap::new();
         for (proxy, subscriber) in &mut self.subscribers {
             let Some(model) = view.proxy(proxy) else { continue };
             let identity = signer.and_then(|signer| {
@@ -184,7 +200,10 @@ impl MeshState {
                 all.insert(resource.key.clone(), resource.clone());
             }
             subscriber.model = Some((model, resources));
-            subscriber.publish(all, identity, sequence);
+            let names = view
+                .captured(proxy)
+                .map(|own| names.entry(own.is_ipv4()).or_insert_with(|| Arc::new(view.names(own))).clone());
+            subscriber.publish(Snapshot { sequence, resources: Arc::new(all), names, identity });
         }
     }
 
@@ -239,6 +258,34 @@ impl MeshState {
         }
     }
 
+    /// Pods whose agents talk to other replicas.
+    fn unknown_pods(&self, mesh: &str, insights: &Insights) -> u32 {
+        let pods = self.objects.values().filter(|object| object.is_discovered());
+        let unknown = pods.filter(|pod| {
+            let insight = insights.get(&ProxyId::new(mesh, &pod.meta.name));
+            insight.is_none_or(|insight| insight.certificate.is_none())
+        });
+        unknown.count().try_into().unwrap_or(u32::MAX)
+    }
+
+    /// Whether certificates of a backend that does not sign any more may still be in use.
+    fn signed_lately(&self, backend: &str) -> bool {
+        self.replaced.get(backend).is_some_and(|until| *until > Instant::now())
+    }
+
+    /// Takes note of which backends have ceased to sign. After a start none is known to have ceased before.
+    fn note_replaced(&mut self, spec: &MeshSpec, now: Instant) {
+        let enabled = spec.enabled_backend().map(|backend| backend.name.as_str());
+        let backends = spec.mtls.iter().flat_map(|mtls| &mtls.backends);
+        let replaced = backends.filter(|backend| Some(backend.name.as_str()) != enabled);
+        let replaced = replaced.map(|backend| {
+            let lifetime = backend.dp_cert.rotation.expiration.get();
+            let until = self.replaced.get(&backend.name).copied().unwrap_or_else(|| now + lifetime);
+            (backend.name.clone(), until)
+        });
+        self.replaced = replaced.collect();
+    }
+
     /// What this zone offers in this mesh.
     /// `settled`: its ingresses do what they were told.
     pub(crate) fn offer(&mut self, name: &str, zone: &str, insights: &Insights, settled: bool) -> Offer {
@@ -255,9 +302,11 @@ impl MeshState {
             self.subsets = view.named_subsets(zone).iter().map(DestinationId::sni).collect();
         }
         let held = insights.certificates(name, Timestamp::now());
-        let backend = |name: &String| ZoneBackend {
-            name: name.clone(),
-            proxies: held.get(name).copied().unwrap_or_default(),
+        let elsewhere = self.unknown_pods(name, insights);
+        let backend = |name: &String| {
+            // What other replicas signed may rely on any backend that signed lately.
+            let may_be = if self.signed_lately(name) { elsewhere } else { 0 };
+            ZoneBackend { name: name.clone(), proxies: held.get(name).copied().unwrap_or_default() + may_be }
         };
         let spec = MeshZoneSpec {
             mesh: name.to_owned(),
@@ -281,6 +330,15 @@ impl MeshState {
         let of = |kind| self.objects.values().filter(move |object| object.kind() == kind).cloned();
         let instances = of(Kind::Dataplane)
             .map(|dataplane| {
+                if let Spec::Dataplane(DataplaneSpec { pod: Some(pod), .. }) = &dataplane.spec {
+                    // The kubelet knows, whichever control plane the agent talks to.
+                    return Instance {
+                        unready_ports: pod.unready.clone(),
+                        state: EndpointState::Healthy,
+                        out_of_service: false,
+                        dataplane,
+                    };
+                }
                 let presence = self.presence.get(&dataplane.meta.name);
                 Instance {
                     unready_ports: presence.map(|p| p.unready_ports().clone()).unwrap_or_default(),
@@ -296,6 +354,7 @@ impl MeshState {
             spec,
             trust,
             instances,
+            addresses: Arc::default(),
             remotes,
             permissions: of(Kind::TrafficPermission).collect(),
             routes: of(Kind::TrafficRoute).collect(),
@@ -408,15 +467,16 @@ impl Subscriber {
         self.sender.receiver_count() > 0
     }
 
-    pub(crate) fn publish(&self, resources: ResourceSet, identity: Option<IdentityGrant>, sequence: u64) {
+    pub(crate) fn publish(&self, snapshot: Snapshot) {
         self.sender.send_if_modified(|current| {
             if let Some(current) = current
-                && current.identity == identity
-                && same(&current.resources, &resources)
+                && current.identity == snapshot.identity
+                && current.names == snapshot.names
+                && same(&current.resources, &snapshot.resources)
             {
                 return false;
             }
-            *current = Some(Arc::new(Snapshot { sequence, resources: Arc::new(resources), identity }));
+            *current = Some(Arc::new(snapshot));
             true
         });
     }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-use ursa_crds::{Kind, Object, ObjectKey};
+use tokio::sync::{mpsc, watch};
+use ursa_crds::{Kind, Object, ObjectKey, Owner};
 use ursa_store::{Store, StoreError};
 
 const RETRY: Duration = Duration::from_secs(1);
@@ -41,24 +41,41 @@ impl Offer {
     }
 }
 
-/// Takes offers and stores the last of each object; a write that changes nothing is none.
-pub(crate) fn start(store: Store) -> mpsc::UnboundedSender<Offer> {
+/// Takes offers and stores the last of each object; a write that changes nothing is none. What all replicas share is
+/// written by the one that leads.
+pub(crate) fn start(store: Store, mut leads: watch::Receiver<bool>) -> mpsc::UnboundedSender<Offer> {
     let (sender, mut offers) = mpsc::unbounded_channel::<Offer>();
     tokio::spawn(async move {
-        while let Some(first) = offers.recv().await {
-            let mut latest = BTreeMap::from([(first.key(), first)]);
-            while let Ok(offer) = offers.try_recv() {
-                latest.insert(offer.key(), offer);
-            }
-            // Together: the store writes what has come so far in one transaction.
-            let stored = latest.iter().map(async |(key, offer)| {
-                while let Err(error) = offer.store(&store).await {
-                    tracing::error!(%key, %error, "cannot store what the zone observes; will try again");
-                    tokio::time::sleep(RETRY).await;
+        // What waits until this replica leads.
+        let mut shared: BTreeMap<ObjectKey, Offer> = BTreeMap::new();
+        loop {
+            tokio::select! {
+                first = offers.recv() => {
+                    let Some(first) = first else { return };
+                    shared.insert(first.key(), first);
                 }
-            });
-            futures::future::join_all(stored).await;
+                Ok(()) = leads.changed() => {}
+            }
+            while let Ok(offer) = offers.try_recv() {
+                shared.insert(offer.key(), offer);
+            }
+            let leading = *leads.borrow_and_update();
+            let is_due = |key: &ObjectKey| leading || key.kind.info().owner == Owner::ZoneObserved;
+            let (due, rest) = std::mem::take(&mut shared).into_iter().partition(|(key, _)| is_due(key));
+            shared = rest;
+            store_all(&store, due).await;
         }
     });
     sender
+}
+
+/// Together: the store writes what has come so far in one transaction.
+async fn store_all(store: &Store, latest: BTreeMap<ObjectKey, Offer>) {
+    let stored = latest.iter().map(async |(key, offer)| {
+        while let Err(error) = offer.store(store).await {
+            tracing::error!(%key, %error, "cannot store what the zone observes; will try again");
+            tokio::time::sleep(RETRY).await;
+        }
+    });
+    futures::future::join_all(stored).await;
 }

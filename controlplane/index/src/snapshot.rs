@@ -1,11 +1,16 @@
 //! What one proxy is to get.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ursa_envoy::ResourceSet;
 use ursa_model::{EndpointSet, ProxyModel, SpiffeId};
 use ursa_policy::ProxyPolicies;
+
+/// Names of services, fully qualified, and their addresses.
+pub type Names = BTreeMap<String, IpAddr>;
 
 /// What one proxy is to get, at one point of the index's history.
 #[derive(Clone, Debug)]
@@ -14,6 +19,8 @@ pub struct Snapshot {
     pub sequence: u64,
     /// Every resource.
     pub resources: Arc<ResourceSet>,
+    /// Names of services and their addresses, for a workload whose traffic is captured.
+    pub names: Option<Arc<Names>>,
     /// The certificate that the agent is to have; `None` while mutual TLS is off.
     pub identity: Option<IdentityGrant>,
 }

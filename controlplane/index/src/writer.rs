@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use ursa_crds::{Kind, Object, ObjectKey, Spec};
 use ursa_envoy::Interner;
 use ursa_model::ProxyId;
+use ursa_policy::ServiceAddress;
 use ursa_store::Store;
 
 use crate::authority::Authority;
@@ -27,6 +28,7 @@ pub(crate) enum Event {
     Unready { proxy: ProxyId, ports: BTreeSet<u16> },
     Observed(ProxyId),
     IngressSettled,
+    Addresses(Arc<[ServiceAddress]>),
     Draining { proxy: ProxyId, done: oneshot::Sender<()> },
     Subscribe { proxy: ProxyId, reply: oneshot::Sender<SnapshotReceiver> },
     Inspect { proxy: ProxyId, reply: oneshot::Sender<Option<ProxyView>> },
@@ -44,6 +46,8 @@ pub(crate) struct Writer {
     ingress: IngressState,
     /// Where what this zone offers goes.
     offers: mpsc::UnboundedSender<Offer>,
+    /// Where captured workloads call services, of whatever mesh.
+    addresses: Arc<[ServiceAddress]>,
     interner: Interner,
     sequence: u64,
     /// Told once the snapshots that follow from the events so far are published.
@@ -58,15 +62,17 @@ impl Writer {
         authority: Arc<Authority>,
         events: mpsc::UnboundedReceiver<Event>,
         insights: Insights,
+        leads: watch::Receiver<bool>,
     ) -> Self {
         Self {
-            offers: offer::start(store.clone()),
+            offers: offer::start(store.clone(), leads),
             ingress: IngressState::default(),
             store,
             authority,
             events,
             insights,
             meshes: BTreeMap::new(),
+            addresses: Arc::default(),
             interner: Interner::default(),
             sequence: 0,
             drained: Vec::new(),
@@ -127,8 +133,9 @@ impl Writer {
     }
 
     fn change(&mut self, key: &ObjectKey, object: Option<Arc<Object>>, presence: Presence) {
-        // What is in a namespace is for that namespace's pods, and there are none here.
-        if !key.namespace.is_empty() {
+        // Of what users have in their own namespaces, only policies mean something there.
+        let is_policy = matches!(key.kind, Kind::TrafficPermission | Kind::TrafficRoute);
+        if !key.namespace.is_empty() && !is_policy {
             return;
         }
         match key.kind {
@@ -155,6 +162,12 @@ impl Writer {
             Event::Unready { proxy, .. } | Event::Observed(proxy) if proxy.mesh.is_empty() => {}
             // What waits for it goes out when this is published.
             Event::IngressSettled => {}
+            Event::Addresses(addresses) => {
+                if self.addresses != addresses {
+                    self.addresses = addresses;
+                    self.meshes.values_mut().for_each(|mesh| mesh.dirty = true);
+                }
+            }
             Event::Connected(proxy) => self.mesh(&proxy).connected(&proxy.name, now),
             Event::Disconnected(proxy) => {
                 self.mesh(&proxy).change_presence(&proxy.name, |p| p.disconnected(now));
@@ -194,12 +207,23 @@ impl Writer {
     }
 
     async fn publish(&mut self) {
-        let Self { meshes, authority, ingress, offers, interner, sequence, drained, retry_at, .. } = self;
+        let Self {
+            meshes,
+            authority,
+            ingress,
+            offers,
+            addresses: calls,
+            interner,
+            sequence,
+            drained,
+            retry_at,
+            ..
+        } = self;
         let addresses = ingress.addresses();
         for (name, mesh) in meshes.iter_mut().filter(|(_, mesh)| mesh.dirty) {
             *sequence += 1;
             self.ingress_dirty = true;
-            if let Err(error) = mesh.rebuild(name, authority, &addresses, interner, *sequence).await {
+            if let Err(error) = mesh.rebuild(name, authority, &addresses, calls, interner, *sequence).await {
                 tracing::error!(mesh = name, %error, "proxies keep what they have; will try again");
                 *retry_at = Some(Instant::now() + RETRY);
             }

@@ -83,6 +83,12 @@ pub(crate) struct RunArgs {
     #[arg(long = "tls-name", env = "URSA_CP_TLS_NAMES", value_delimiter = ',')]
     #[serde(default)]
     tls_names: Vec<String>,
+    /// The server's certificate and its intermediates, PEM, if it is not to make one; read again when it changes.
+    #[arg(long, env = "URSA_CP_TLS_CERT_FILE", requires = "tls_key_file")]
+    tls_cert_file: Option<PathBuf>,
+    /// The key of that certificate, PEM.
+    #[arg(long, env = "URSA_CP_TLS_KEY_FILE", requires = "tls_cert_file")]
+    tls_key_file: Option<PathBuf>,
     /// What is logged: a level, or tracing directives [default: info].
     #[arg(long, env = "URSA_CP_LOG")]
     log: Option<String>,
@@ -94,6 +100,13 @@ pub(crate) struct GlobalAddress {
     pub(crate) address: String,
     pub(crate) ca_file: PathBuf,
     pub(crate) token_file: PathBuf,
+}
+
+/// Where the server's certificate is.
+#[derive(Clone, Debug)]
+pub(crate) struct TlsFiles {
+    pub(crate) cert: PathBuf,
+    pub(crate) key: PathBuf,
 }
 
 /// The configuration in force.
@@ -112,6 +125,8 @@ pub(crate) struct Config {
     pub(crate) global: Option<GlobalAddress>,
     pub(crate) diagnostics_address: SocketAddr,
     pub(crate) tls_names: Vec<String>,
+    /// `None`: the control plane makes its own.
+    pub(crate) tls_files: Option<TlsFiles>,
     pub(crate) log: String,
 }
 
@@ -162,6 +177,9 @@ impl RunArgs {
             agent_address: bind(self.agent_address, file.agent_address, "0.0.0.0:5678")?,
             diagnostics_address: bind(self.diagnostics_address, file.diagnostics_address, "0.0.0.0:5680")?,
             tls_names: if self.tls_names.is_empty() { file.tls_names } else { self.tls_names.clone() },
+            tls_files: (self.tls_cert_file.clone().or(file.tls_cert_file))
+                .zip(self.tls_key_file.clone().or(file.tls_key_file))
+                .map(|(cert, key)| TlsFiles { cert, key }),
             log: self.log.clone().or(file.log).unwrap_or_else(|| "info".into()),
         };
         anyhow::ensure!(SpiffeId::is_label(&config.zone), "--zone {:?} is not a DNS label", config.zone);

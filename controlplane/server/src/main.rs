@@ -3,8 +3,10 @@
 mod config;
 mod diagnostics;
 mod files;
+mod leader;
 mod run;
 mod servers;
+mod tls_files;
 mod zones;
 
 use std::process::ExitCode;

@@ -13,16 +13,17 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use ursa_api::{ApiState, ServerInfo};
 use ursa_crds::{DEFAULT_MESH, MeshSpec, Meta, Object, Spec};
-use ursa_identity::{ServerTls, Tokens, UserClaims};
+use ursa_identity::{ServedCertificate, ServerTls, Tokens, UserClaims};
 use ursa_index::{Authority, Index};
 use ursa_store::{KubernetesConfig, Store};
 use ursa_sync::global::Global;
 use ursa_sync::zone::ZoneConfig;
+use ursa_xds::Reviewer;
 
 use crate::config::{Config, GlobalAddress, Mode, StoreType};
 use crate::diagnostics::{self, Diagnostics};
 use crate::servers::Servers;
-use crate::{files, zones};
+use crate::{files, leader, tls_files, zones};
 
 const ADMIN_TOKEN_LIFETIME: Duration = Duration::from_hours(8760);
 
@@ -58,10 +59,20 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
                 Authority::standalone(store.clone(), &config.zone)
             };
             let authority = Arc::new(authority);
-            let index = Index::start(store.clone(), authority.clone());
+            let index = match config.store {
+                StoreType::File => Index::start(store.clone(), authority.clone()),
+                StoreType::Kubernetes => {
+                    let leads = leader::follow(&config.namespace).await?;
+                    Index::start_as_replica(store.clone(), authority.clone(), leads)
+                }
+            };
+            let reviewer = match config.store {
+                StoreType::File => None,
+                StoreType::Kubernetes => Some(discover(&store, &index).await?),
+            };
             state = state.with_index(index.clone());
             let (zone, tokens, store) = (config.zone.clone(), tokens.clone(), store.clone());
-            let context = ursa_xds::Context { zone, store, index, authority, tokens };
+            let context = ursa_xds::Context { zone, store, index, authority, tokens, reviewer };
             servers.grpc(
                 bind(config.agent_address, "--agent-address").await?,
                 ursa_xds::routes(context),
@@ -119,8 +130,11 @@ async fn tokens(store: &Store) -> anyhow::Result<Tokens> {
     Ok(Tokens::from_private_pem(std::str::from_utf8(&stored)?)?)
 }
 
-/// The server's certificate, made at first start and renewed at a start when it is old or its names changed.
-async fn server_tls(store: &Store, config: &Config) -> anyhow::Result<ServerTls> {
+/// The server's certificate: from files, or made at first start and renewed at a start when it is old or its names changed.
+async fn server_tls(store: &Store, config: &Config) -> anyhow::Result<ServedCertificate> {
+    if let Some(files) = &config.tls_files {
+        return tls_files::serve(files.clone());
+    }
     let names = config.server_names();
     let now = Timestamp::now();
     let tls = match store.private("server-tls") {
@@ -131,7 +145,7 @@ async fn server_tls(store: &Store, config: &Config) -> anyhow::Result<ServerTls>
     let folder = config.data_dir.join("tls");
     files::private_folder(&folder)?;
     files::write(&folder.join("ca.pem"), tls.ca_pem(), 0o644)?;
-    Ok(tls)
+    Ok(tls.served()?)
 }
 
 async fn open_store(config: &Config) -> anyhow::Result<Store> {
@@ -155,6 +169,13 @@ fn write_admin_token(data_dir: &Path, tokens: &Tokens) -> anyhow::Result<()> {
     let claims = UserClaims { name: "admin".into(), groups: vec!["admin".into()] };
     let issued = tokens.issue_user(&claims, ADMIN_TOKEN_LIFETIME, now)?;
     files::write(&path, &issued.token, 0o600)
+}
+
+/// Shows the cluster's pods as dataplanes; who proves to be one of them is asked of the API server.
+async fn discover(store: &Store, index: &Index) -> anyhow::Result<Reviewer> {
+    let client = kube::Client::try_default().await.context("no Kubernetes cluster is configured")?;
+    ursa_discovery::start(&client, store.clone(), index.clone());
+    Ok(Reviewer::new(client))
 }
 
 async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use ursa_identity::{ClientCerts, ServerTls};
+use ursa_identity::{ClientCerts, ServedCertificate};
 
 /// How long open streams and requests may take to end.
 const GRACE: Duration = Duration::from_secs(2);
@@ -36,7 +36,7 @@ impl Servers {
         &mut self,
         listener: TcpListener,
         router: Router,
-        tls: &ServerTls,
+        tls: &ServedCertificate,
     ) -> anyhow::Result<()> {
         let config = tls.rustls_server_config(ClientCerts::None, &[b"h2", b"http/1.1"])?;
         let config = axum_server::tls_rustls::RustlsConfig::from_config(config);
@@ -55,7 +55,7 @@ impl Servers {
         &mut self,
         listener: TcpListener,
         routes: tonic::service::Routes,
-        tls: &ServerTls,
+        tls: &ServedCertificate,
     ) -> anyhow::Result<()> {
         let config: Arc<rustls::ServerConfig> = tls.rustls_server_config(ClientCerts::Requested, &[b"h2"])?;
         let stop = self.stop.clone();

@@ -160,6 +160,19 @@ impl Store {
         self.write(|reply| Request::Delete { key: key.clone(), expected, reply }).await
     }
 
+    /// Takes what was discovered (`None`: it is gone): it is kept in memory only, and shown like what is stored. Whoever
+    /// discovers it says it anew after each start.
+    pub fn discovered(&self, changes: Vec<(ObjectKey, Option<Object>)>) {
+        let mut state = self.0.state.write().unwrap_or_else(PoisonError::into_inner);
+        for (key, object) in changes {
+            let object = object.map(|mut object| {
+                object.meta.resource_version = state.revision + 1;
+                Arc::new(object)
+            });
+            state.change(key, object);
+        }
+    }
+
     /// Every object now, and every change from now on.
     pub fn watch(&self) -> (Vec<Arc<Object>>, Watch) {
         let mut state = self.0.state.write().unwrap_or_else(PoisonError::into_inner);

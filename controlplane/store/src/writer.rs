@@ -63,7 +63,7 @@ fn finish(batch: Batch<'_>, state: &RwLock<State>, disk: Option<&Disk>) {
         tracing::error!(error = reason, writes = answers.len(), "the store cannot write");
     } else {
         let mut state = state.write().unwrap_or_else(PoisonError::into_inner);
-        state.revision = revision;
+        state.revision = revision.max(state.revision);
         for (key, object) in objects {
             match object {
                 Some(object) => state.objects.insert(key, object),

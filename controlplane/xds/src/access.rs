@@ -9,12 +9,15 @@ use ursa_listen::PeerCertificates;
 use ursa_model::{ProxyId, SpiffeId};
 
 use crate::Context;
+use crate::review::{PodIdentity, ReviewError};
 
 /// What a caller has proved.
 #[derive(Clone, Debug)]
 pub(crate) enum Caller {
     /// It holds a token with these claims.
     Token(DataplaneClaims),
+    /// It is this pod.
+    Pod(PodIdentity),
     /// It holds the key of a certificate with this identity.
     Certificate(SpiffeId),
 }
@@ -36,9 +39,16 @@ impl Caller {
                 Ok(claims) => return Ok(Self::Token(claims)),
                 // An agent whose token has expired goes on with its certificate.
                 Err(error) => {
-                    return Self::of_certificate(context, extensions)
-                        .await?
-                        .ok_or_else(|| Status::unauthenticated(error.to_string()));
+                    if let Some(caller) = Self::of_certificate(context, extensions).await? {
+                        return Ok(caller);
+                    }
+                    let Some(reviewer) = &context.reviewer else {
+                        return Err(Status::unauthenticated(error.to_string()));
+                    };
+                    return reviewer.review(token).await.map(Self::Pod).map_err(|error| match error {
+                        ReviewError::Refused(_) => Status::unauthenticated(error.to_string()),
+                        ReviewError::Unavailable(_) => Status::unavailable(error.to_string()),
+                    });
                 }
             }
         }
@@ -71,6 +81,13 @@ impl Caller {
         let services: Vec<&str> = spec.networking.inbound.iter().map(ursa_crds::Inbound::service).collect();
         match self {
             Self::Token(claims) => allowed(claims.admits(&proxy.mesh, &proxy.name, &services, &context.zone)),
+            Self::Pod(_) if is_of(self, spec) => Ok(()),
+            Self::Pod(pod) => Err(Status::permission_denied(format!(
+                "the token is that of pod {}/{}, and {proxy} is another",
+                pod.namespace, pod.name
+            ))),
+            // A pod's services are what Kubernetes says.
+            Self::Certificate(_) if spec.pod.is_some() => Ok(()),
             // More services than the certificate names need a token that says so.
             Self::Certificate(id) => match services.iter().find(|service| **service != id.service) {
                 Some(other) => Err(Status::permission_denied(format!(
@@ -89,6 +106,10 @@ impl Caller {
                 claims.mesh
             ))),
             Self::Token(claims) => allowed(claims.admits("", name, &[], &context.zone)),
+            Self::Pod(pod) => Err(Status::permission_denied(format!(
+                "pod {}/{} is not a zone ingress",
+                pod.namespace, pod.name
+            ))),
             Self::Certificate(id) => Err(Status::permission_denied(format!("{id} is not a zone ingress"))),
         }
     }
@@ -104,6 +125,11 @@ impl Caller {
                 "the token is for a zone ingress, not for dataplane {proxy}"
             ))),
             Self::Token(claims) => allowed(claims.admits(&proxy.mesh, &proxy.name, &[], &context.zone)),
+            Self::Pod(pod) if proxy.name == pod.proxy_name() => Ok(()),
+            Self::Pod(pod) => Err(Status::permission_denied(format!(
+                "the token is that of pod {}/{}, not of {proxy}",
+                pod.namespace, pod.name
+            ))),
             Self::Certificate(id) if id.trust_domain.mesh == proxy.mesh && id.proxy == proxy.name => Ok(()),
             Self::Certificate(id) => Err(Status::permission_denied(format!(
                 "the client certificate is of {id}, not of dataplane {proxy}"
@@ -134,16 +160,23 @@ impl Caller {
 
     /// Whether the credential names one proxy only: then another agent with it is the same one come back.
     pub(crate) fn is_bound_to(&self, proxy: &ProxyId) -> bool {
-        proxy.mesh.is_empty() || self.proxy().as_ref() == Some(proxy)
+        proxy.mesh.is_empty() || matches!(self, Self::Pod(_)) || self.proxy().as_ref() == Some(proxy)
     }
 
     /// The proxy that the credential names, for callers that do not say who they are.
     pub(crate) fn proxy(&self) -> Option<ProxyId> {
         match self {
+            // Which mesh it is in is what discovery says.
+            Self::Pod(_) => None,
             Self::Token(claims) => claims.name.as_ref().map(|name| ProxyId::new(&claims.mesh, name)),
             Self::Certificate(id) => Some(ProxyId::new(&id.trust_domain.mesh, &id.proxy)),
         }
     }
+}
+
+/// A pod of the same name may be another one.
+fn is_of(caller: &Caller, spec: &DataplaneSpec) -> bool {
+    matches!((caller, &spec.pod), (Caller::Pod(pod), Some(known)) if pod.uid == known.uid)
 }
 
 fn allowed(judged: Result<(), TokenError>) -> Result<(), Status> {

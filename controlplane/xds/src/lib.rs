@@ -4,9 +4,11 @@
 
 mod access;
 mod ads;
+mod review;
 mod session;
 mod stream;
 
+pub use review::Reviewer;
 pub use stream::{Answer, DeltaStream};
 
 use std::sync::Arc;
@@ -30,6 +32,8 @@ pub struct Context {
     pub authority: Arc<Authority>,
     /// Verifies data-plane tokens.
     pub tokens: Arc<Tokens>,
+    /// On Kubernetes: verifies pods' tokens.
+    pub reviewer: Option<Reviewer>,
 }
 
 /// The gRPC services.

@@ -1,7 +1,9 @@
 //! Agents' sessions: registration of the dataplane, readiness, draining, and the signing of certificates.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -10,11 +12,11 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use ursa_crds::{DecodeError, Object, ObjectKey, Spec};
-use ursa_index::{Certificate, Connection, IdentityGrant, SnapshotReceiver};
+use ursa_index::{Certificate, Connection, IdentityGrant, Names, SnapshotReceiver};
 use ursa_model::ProxyId;
 use ursa_proto::agent::agent_server::Agent;
 use ursa_proto::agent::{
-    FromAgent, Hello, Identity, SignCertificateRequest, SignCertificateResponse, ToAgent, Welcome,
+    FromAgent, Hello, Identity, Name, SignCertificateRequest, SignCertificateResponse, ToAgent, Welcome,
     from_agent, to_agent,
 };
 
@@ -23,6 +25,8 @@ use crate::access::{Caller, key_of};
 
 /// How long an agent may take to say who it is.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an agent waits for its pod to be discovered.
+const POD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a certificate waits for the snapshot that grants it.
 const GRANT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -121,7 +125,11 @@ async fn serve(
         Ok(Err(status)) => return Err(status),
         _ => return Err(Status::invalid_argument("the first message must be Hello")),
     };
-    let proxy = register(context, caller, &hello).await?;
+    let proxy = if hello.resource.is_empty() {
+        await_pod(context, caller, &hello.node_id).await?
+    } else {
+        register(context, caller, &hello).await?
+    };
     let connection = context.index.connect(&proxy);
     context.index.observe(&proxy, |insight| {
         insight.connected = true;
@@ -141,6 +149,26 @@ async fn serve(
     });
     tracing::info!(%proxy, "agent disconnected");
     result
+}
+
+/// Waits until the pod of the agent is discovered: the agent may be faster than the news of its address.
+async fn await_pod(context: &Context, caller: &Caller, node_id: &str) -> Result<ProxyId, Status> {
+    let named = ProxyId::parse(node_id).filter(|proxy| !proxy.mesh.is_empty());
+    let proxy = named.ok_or_else(|| Status::invalid_argument("neither a resource nor a pod is named"))?;
+    // Subscribed before the first look, so that nothing is missed.
+    let (_, mut changes) = context.store.watch();
+    let discovered = async {
+        while context.store.get(&key_of(&proxy)).is_none() {
+            changes.next().await?;
+        }
+        Some(())
+    };
+    if !matches!(tokio::time::timeout(POD_TIMEOUT, discovered).await, Ok(Some(()))) {
+        return Err(Status::failed_precondition(format!(
+            "pod {proxy} is not discovered yet, or has no sidecar of this mesh"
+        )));
+    }
+    caller.registered(context, node_id)
 }
 
 /// Stores the resource of the proxy that the agent runs, if the caller may run it.
@@ -217,6 +245,7 @@ async fn converse(
     sender: &Sender,
 ) -> Result<(), Status> {
     let mut told: Option<Option<IdentityGrant>> = None;
+    let mut named: Option<Arc<Names>> = None;
     snapshots.mark_changed();
     loop {
         tokio::select! {
@@ -224,7 +253,15 @@ async fn converse(
                 if changed.is_err() {
                     return Err(Status::unavailable("the control plane is stopping"));
                 }
-                let identity = snapshots.borrow_and_update().as_ref().map(|snapshot| snapshot.identity.clone());
+                let names = snapshots.borrow_and_update().as_ref().and_then(|snapshot| snapshot.names.clone());
+                if let Some(names) = names.filter(|names| named.as_ref() != Some(names)) {
+                    let message = to_agent::Message::Names(wire_names(&names));
+                    named = Some(names);
+                    if send(sender, message).await.is_err() {
+                        return Ok(());
+                    }
+                }
+                let identity = snapshots.borrow().as_ref().map(|snapshot| snapshot.identity.clone());
                 if identity.is_some() && identity != told {
                     let message = to_agent::Message::Identity(wire_identity(identity.as_ref().and_then(Option::as_ref)));
                     told = identity;
@@ -246,7 +283,9 @@ async fn converse(
                 }
                 Some(Ok(FromAgent { message: Some(from_agent::Message::Draining(_)) })) => {
                     connection.drain().await;
-                    if let Err(error) = context.store.delete(&key_of(proxy), None).await {
+                    let key = key_of(proxy);
+                    let discovered = context.store.get(&key).is_some_and(|object| object.is_discovered());
+                    if !discovered && let Err(error) = context.store.delete(&key, None).await {
                         tracing::warn!(%proxy, %error, "the resource of a drained agent stays registered");
                     }
                     return Ok(());
@@ -255,6 +294,14 @@ async fn converse(
             }
         }
     }
+}
+
+fn wire_names(names: &Names) -> ursa_proto::agent::Names {
+    let name = |(name, address): (&String, &IpAddr)| Name {
+        name: name.clone(),
+        addresses: vec![address.to_string()],
+    };
+    ursa_proto::agent::Names { names: names.iter().map(name).collect() }
 }
 
 fn wire_identity(grant: Option<&IdentityGrant>) -> Identity {

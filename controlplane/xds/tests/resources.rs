@@ -29,7 +29,7 @@ async fn what_cannot_be_read_is_refused_with_the_place() {
     let two = format!("{}---\n{}", web_1(), web_1());
     let twice = web_1().replace("metadata:", "metadata: {name: a}\nmetadata:");
     for (what, resource, words) in [
-        ("nothing", &b""[..], ["cannot be read"]),
+        ("nothing", &b""[..], ["neither a resource nor a pod is named"]),
         ("invalid UTF-8", b"kind: \xff\xfe", ["invalid UTF-8 at byte 6"]),
         ("broken YAML", b"spec: {networking: [", ["cannot be read"]),
         ("two documents", two.as_bytes(), ["expected one document, found 2"]),

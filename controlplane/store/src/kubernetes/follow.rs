@@ -231,6 +231,12 @@ impl Cluster {
             return Err(problems);
         }
         let mut state = self.write_state();
+        if state.objects.get(&key).is_some_and(|current| current.is_discovered()) {
+            return Err(vec![Problem::new(
+                "metadata.name",
+                "a pod has this name in the mesh; choose another",
+            )]);
+        }
         // A status, or what others keep in the metadata, is no change of the object.
         if let Some(current) =
             state.objects.get(&key).filter(|current| seen >= version || ***current == object)
@@ -259,7 +265,8 @@ impl Cluster {
         let listed = self.views.known().listed.remove(&kind).unwrap_or_default();
         let keys: Vec<ObjectKey> = {
             let state = self.read_state();
-            state.of(kind, None).map(|object| object.key()).filter(|key| !listed.contains(key)).collect()
+            let stored = state.of(kind, None).filter(|object| !object.is_discovered());
+            stored.map(|object| object.key()).filter(|key| !listed.contains(key)).collect()
         };
         for key in keys {
             self.gone(&key, None);

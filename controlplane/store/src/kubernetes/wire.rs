@@ -34,6 +34,14 @@ pub(super) fn copy_name(key: &ObjectKey) -> String {
     format!("{}-{}", start.trim_end_matches(['-', '.']), hash(&parts))
 }
 
+/// The name of what belongs here. What control planes write of a zone they write once a mesh, all in one namespace.
+pub(super) fn own_name(key: &ObjectKey) -> String {
+    match key.kind {
+        Kind::MeshZone => format!("{}.{}", key.name, key.mesh),
+        _ => key.name.clone(),
+    }
+}
+
 /// The name of the Secret that holds a private value.
 pub(super) fn private_name(name: &str) -> String {
     format!("ursa-private-{}", hash(name))
@@ -57,7 +65,7 @@ pub(super) fn encode(object: &Object, is_copy: bool, system: &str) -> Value {
         annotations.insert(ORIGIN.into(), origin.to_string());
         copy_name(&key)
     } else {
-        key.name.clone()
+        own_name(&key)
     };
     let mut metadata = json!({"name": name});
     if key.kind.info().scope == Scope::Mesh {
@@ -113,6 +121,11 @@ pub(super) fn decode(kind: Kind, stored: &DynamicObject, system: &str) -> Result
     }
     if let Some(origin) = object.meta.annotations.remove(ORIGIN) {
         restore(&mut object, &origin)?;
+    } else if kind == Kind::MeshZone {
+        let mesh = object.spec.mesh().unwrap_or_default();
+        if let Some(zone) = object.meta.name.strip_suffix(mesh).and_then(|name| name.strip_suffix('.')) {
+            object.meta.name = zone.to_owned();
+        }
     }
     object.meta.resource_version = version(&object);
     Ok(object)

@@ -54,6 +54,7 @@ async fn put(
     let key = object.key();
     for _ in 0..ATTEMPTS {
         let current = current(cluster, &key);
+        not_discovered(current.as_deref())?;
         check(&key, current.as_deref(), as_here(cluster, &key, current.as_deref(), expected))?;
         if let Some(current) = current.as_ref().filter(|current| is_same(current, object, is_copy)) {
             return Ok(Written { object: current.clone(), outcome: Outcome::Unchanged });
@@ -116,7 +117,7 @@ async fn look(cluster: &Cluster, key: &ObjectKey, is_copy: bool) -> Result<bool,
     let name = match cluster.views.place(key) {
         Some(place) => place.name,
         None if is_copy => wire::copy_name(key),
-        None => key.name.clone(),
+        None => wire::own_name(key),
     };
     let Some(stored) = api.get_opt(&name).await.map_err(|error| failure(&error))? else {
         cluster.gone(key, None);
@@ -138,6 +139,7 @@ async fn delete(
 ) -> Result<Arc<Object>, StoreError> {
     for _ in 0..ATTEMPTS {
         let current = current(cluster, key);
+        not_discovered(current.as_deref())?;
         check(key, current.as_deref(), as_here(cluster, key, current.as_deref(), expected))?;
         let current = current.ok_or_else(|| StoreError::NotFound(Box::new(key.clone())))?;
         let preconditions = Preconditions { resource_version: newest(cluster, key), uid: None };
@@ -204,6 +206,16 @@ fn as_here(
             Some(current.meta.resource_version)
         }
         _ => expected,
+    }
+}
+
+/// What is discovered goes with what it was discovered from.
+fn not_discovered(current: Option<&Object>) -> Result<(), StoreError> {
+    match current {
+        Some(object) if object.is_discovered() => {
+            Err(StoreError::Refused(format!("{} is that of a pod: change or delete the pod", object.key())))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -52,7 +52,7 @@ impl Agent {
         let mut session = Session { sender, stream, welcome: Welcome::default() };
         match session.next().await? {
             to_agent::Message::Welcome(welcome) => session.welcome = welcome,
-            to_agent::Message::Identity(identity) => panic!("an identity before the welcome: {identity:?}"),
+            other => panic!("{other:?} before the welcome"),
         }
         Ok(session)
     }
@@ -60,7 +60,8 @@ impl Agent {
     /// Registers this resource.
     pub(crate) async fn register(&self, resource: impl AsRef<[u8]>) -> Result<Session, Status> {
         let resource = resource.as_ref().to_vec();
-        let hello = Hello { resource, agent_version: "1".into(), envoy_version: "2".into() };
+        let hello =
+            Hello { resource, agent_version: "1".into(), envoy_version: "2".into(), node_id: String::new() };
         self.begin(from_agent::Message::Hello(hello)).await
     }
 
@@ -125,7 +126,7 @@ impl Session {
     pub(crate) async fn identity(&mut self) -> Identity {
         match self.next().await.unwrap() {
             to_agent::Message::Identity(identity) => identity,
-            to_agent::Message::Welcome(_) => panic!("a second welcome"),
+            other => panic!("{other:?}, no identity"),
         }
     }
 

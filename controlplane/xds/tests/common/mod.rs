@@ -65,6 +65,7 @@ impl World {
             index: index.clone(),
             authority: authority.clone(),
             tokens: tokens.clone(),
+            reviewer: None,
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("https://{}", listener.local_addr().unwrap());
