@@ -4,6 +4,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::duration;
+use crate::health::Probes;
 
 /// The agent beside Envoy.
 #[derive(Debug, Parser)]
@@ -38,8 +40,23 @@ pub struct Config {
     #[arg(long, env = "URSA_DP_PROXY_TYPE", value_name = "TYPE")]
     pub proxy_type: Option<ProxyType>,
     /// File with the Dataplane or ZoneIngress resource, YAML or JSON.
-    #[arg(long, env = "URSA_DP_DATAPLANE_FILE", value_name = "FILE")]
-    pub dataplane_file: PathBuf,
+    #[arg(long, env = "URSA_DP_DATAPLANE_FILE", value_name = "FILE", required_unless_present = "pod_name")]
+    pub dataplane_file: Option<PathBuf>,
+    /// In a pod: its name. The control plane discovers the rest.
+    #[arg(
+        long,
+        env = "URSA_DP_POD_NAME",
+        value_name = "NAME",
+        conflicts_with = "dataplane_file",
+        requires = "pod_namespace"
+    )]
+    pub pod_name: Option<String>,
+    /// In a pod: its namespace.
+    #[arg(long, env = "URSA_DP_POD_NAMESPACE", value_name = "NAMESPACE")]
+    pub pod_namespace: Option<String>,
+    /// In a pod: the mesh that it is in.
+    #[arg(long, env = "URSA_DP_MESH", value_name = "MESH", default_value = "default")]
+    pub mesh: String,
     /// File with the token that proves who this is; read anew for each connection.
     #[arg(long, env = "URSA_DP_TOKEN_FILE", value_name = "FILE")]
     pub token_file: PathBuf,
@@ -47,8 +64,17 @@ pub struct Config {
     #[arg(long, env = "URSA_DP_CP_ADDRESS", value_name = "https://HOST:PORT")]
     pub cp_address: CpAddress,
     /// File with the certificates (PEM) by which the control plane is trusted; nothing else is.
-    #[arg(long, env = "URSA_DP_CA_FILE", value_name = "FILE")]
-    pub ca_file: PathBuf,
+    #[arg(long, env = "URSA_DP_CA_FILE", value_name = "FILE", required_unless_present = "ca_pem")]
+    pub ca_file: Option<PathBuf>,
+    /// These certificates themselves, where there is no file.
+    #[arg(
+        long,
+        env = "URSA_DP_CA_PEM",
+        value_name = "PEM",
+        conflicts_with = "ca_file",
+        hide_env_values = true
+    )]
+    pub ca_pem: Option<String>,
     /// Folder for what outlives a restart: key, certificate, last-good configuration. Each proxy needs its own.
     #[arg(long, env = "URSA_DP_DATA_DIR", value_name = "DIR")]
     pub data_dir: PathBuf,
@@ -64,6 +90,18 @@ pub struct Config {
     /// How long connections may take to finish when the proxy stops.
     #[arg(long, env = "URSA_DP_DRAIN_TIME", value_name = "DURATION", default_value = "5s", value_parser = duration::parse)]
     pub drain_time: Duration,
+    /// Where the kubelet asks whether the proxy is ready; nowhere if left out.
+    #[arg(long, env = "URSA_DP_HEALTH_ADDRESS", value_name = "ADDRESS:PORT")]
+    pub health_address: Option<SocketAddr>,
+    /// The application's probes, which are asked there too; JSON, as the webhook writes it.
+    #[arg(long, env = "URSA_DP_PROBES", value_name = "JSON")]
+    pub probes: Option<Probes>,
+    /// The pod's addresses; at the first one the application is probed.
+    #[arg(long, env = "URSA_DP_POD_IPS", value_name = "ADDRESS,…", value_delimiter = ',')]
+    pub pod_ips: Vec<IpAddr>,
+    /// Port at which DNS is answered, at 127.0.0.1 and ::1; capture expects 15053. In a pod that, elsewhere none if left out.
+    #[arg(long, env = "URSA_DP_DNS_PORT", value_name = "PORT")]
+    pub dns_port: Option<u16>,
     /// What to log: error, warn, info, debug, trace, or directives such as `info,ursa_dp=debug`.
     #[arg(long, env = "URSA_DP_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
     pub log_level: String,

@@ -21,11 +21,12 @@ use crate::backoff::{Backoff, LONGEST};
 use crate::certificates::renewal::Announced;
 use crate::certificates::store::Held;
 use crate::config::CpAddress;
+use crate::dns::Names;
 use crate::probe::Readiness;
 use crate::xds::engine::Handle;
 
 pub use link::Link;
-pub use tls::{TlsError, trust};
+pub use tls::{TlsError, Trust};
 
 /// A connection that lasted this long was a good one.
 const STEADY: Duration = Duration::from_secs(5);
@@ -35,7 +36,7 @@ pub struct ControlPlane {
     /// Where it is.
     pub address: CpAddress,
     /// By what it is trusted.
-    pub ca_file: PathBuf,
+    pub trust: Trust,
     /// Who this is, as long as there is no certificate.
     pub token_file: PathBuf,
     /// The first message of each session.
@@ -46,6 +47,8 @@ pub struct ControlPlane {
     pub readiness: watch::Receiver<Readiness>,
     /// What the control plane wants the proxy to have.
     pub announced: watch::Sender<Option<Announced>>,
+    /// What the control plane says of names.
+    pub names: watch::Sender<Arc<Names>>,
     /// The connection, while there is one.
     pub link: watch::Sender<Option<Link>>,
     /// The relay.
@@ -140,7 +143,7 @@ impl ControlPlane {
 
     /// One connection, to its end.
     async fn once(&mut self, held: Option<Arc<Held>>) -> Result<std::convert::Infallible, End> {
-        let roots = trust(&self.ca_file)?;
+        let roots = self.trust.roots()?;
         let channel = tls::connect(&self.address, roots, held.as_deref()).await?;
         let link = Link::new(channel, self.token_file.clone(), held.is_some());
         let mut session = session::Session::open(&link, self.hello.clone()).await?;
@@ -149,7 +152,7 @@ impl ControlPlane {
         let link = link.named(&node_id);
         self.link.send_replace(Some(link.clone()));
         tokio::select! {
-            end = session.run(&mut self.readiness, &self.announced, &self.draining) => Err(end),
+            end = session.run(&mut self.readiness, &self.announced, &self.names, &self.draining) => Err(end),
             result = Box::pin(crate::xds::upstream::run(&link, node_id, &self.engine)) => match result {
                 // The session tells the end of a drain; the streams may end in any order.
                 _ if self.draining.is_cancelled() => Err(End::Drained),

@@ -87,6 +87,12 @@ pub fn read(path: &Path, proxy_type: Option<ProxyType>) -> Result<DataplaneFile,
     parse(bytes, proxy_type).map_err(|message| DataplaneFileError::Invalid { path: path.to_owned(), message })
 }
 
+/// What the agent of a pod knows: the control plane discovers the rest, and the kubelet probes.
+pub fn of_pod(mesh: &str, namespace: &str, name: &str) -> DataplaneFile {
+    let proxy = ProxyId::new(mesh, &format!("{name}.{namespace}"));
+    DataplaneFile { bytes: Vec::new(), proxy, inbounds: Vec::new(), probes: Vec::new() }
+}
+
 fn parse(bytes: Vec<u8>, proxy_type: Option<ProxyType>) -> Result<DataplaneFile, String> {
     let text = std::str::from_utf8(&bytes).map_err(|_| "it is not UTF-8 text".to_owned())?;
     let Resource { kind, metadata, spec } =

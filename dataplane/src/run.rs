@@ -2,6 +2,7 @@
 //!
 //! Invariant: one shutdown token; when [`run`] returns, Envoy has ended and the last-good set is on disk.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,27 +20,50 @@ use crate::admin::Admin;
 use crate::certificates::store::IdentityStore;
 use crate::certificates::{self, Certificates};
 use crate::config::Config;
-use crate::cp::{self, ControlPlane};
+use crate::cp::{ControlPlane, Trust};
 use crate::drain::Drain;
 use crate::files::{lock_dir, private_dir, remove_stale, socket_path};
 use crate::xds::store::Store;
 use crate::xds::{downstream, engine};
-use crate::{dataplane_file, envoy, probe};
+use crate::{dataplane_file, dns, envoy, health, probe};
 
 /// Bound for the tasks to end after Envoy has.
 const END_WITHIN: Duration = Duration::from_secs(5);
 
 /// Runs the proxy until it is told to stop. To be awaited on the main thread (see [`envoy::supervise`]).
 pub async fn run(config: Config) -> anyhow::Result<()> {
+    let signals = Signals::new()?; // First of all: until then a signal is lost on the first process of a container.
     let agent_socket = socket_path(&config.run_dir, "xds.sock")?;
     let admin_socket = socket_path(&config.run_dir, "admin.sock")?;
-    let file = dataplane_file::read(&config.dataplane_file, config.proxy_type)?;
-    cp::trust(&config.ca_file)?;
+    let file = match (&config.dataplane_file, &config.pod_name, &config.pod_namespace) {
+        (Some(file), _, _) => dataplane_file::read(file, config.proxy_type)?,
+        (None, Some(name), Some(namespace)) => dataplane_file::of_pod(&config.mesh, namespace, name),
+        _ => bail!("either --dataplane-file, or --pod-name and --pod-namespace, say what this proxy is"),
+    };
+    let trust = match (config.ca_file, config.ca_pem) {
+        (Some(file), _) => Trust::File(file),
+        (None, Some(pem)) => Trust::Pem(pem),
+        _ => bail!("--ca-file or --ca-pem says by what the control plane is trusted"),
+    };
+    trust.roots()?;
     for folder in [&config.run_dir, &config.data_dir] {
         private_dir(folder)?;
     }
     let _run_lock = lock_dir(&config.run_dir)?;
     let _data_lock = lock_dir(&config.data_dir)?;
+    let health = match config.health_address {
+        Some(address) => {
+            let application = config.pod_ips.first().copied().unwrap_or(Ipv4Addr::LOCALHOST.into());
+            let probes = config.probes.unwrap_or_default();
+            Some(health::Server::bind(health::Settings { address, application, probes }).await?)
+        }
+        None => None,
+    };
+    // A pod's traffic is captured, DNS included.
+    let dns = match config.dns_port.or(config.pod_name.is_some().then_some(dns::PORT)) {
+        Some(port) => Some(dns::Server::bind(dns::Settings { port, ..Default::default() }).await?),
+        None => None,
+    };
     let envoy_version = envoy::version(&config.envoy).await?;
     let node_id = file.proxy.to_string();
     info!(proxy = node_id, envoy_version, cp = %config.cp_address, "starting");
@@ -64,6 +88,16 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
     let (engine, handle) = engine::engine(Store::new(&config.data_dir, &node_id));
     let envoy_serves = engine.serving();
+    if let Some(server) = health {
+        let state = health::State { serving: envoy_serves.clone(), draining: drain.draining.clone() };
+        tasks.spawn(server.run(state, shutdown.clone()));
+    }
+    let kept_names = dns::store::Store::new(&config.data_dir, &node_id);
+    let names = watch::Sender::new(Arc::new(kept_names.load()));
+    tasks.spawn(kept_names.follow(names.subscribe(), shutdown.clone()));
+    if let Some(server) = dns {
+        tasks.spawn(server.run(names.subscribe(), shutdown.clone()));
+    }
     tasks.spawn(engine.run(secret.subscribe(), shutdown.clone()));
     let listener = downstream::bind(&agent_socket)
         .with_context(|| format!("cannot listen at {}", agent_socket.display()))?;
@@ -76,12 +110,18 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     tasks.spawn(follow(held.subscribe(), secret, shutdown.clone()));
     let control_plane = ControlPlane {
         address: config.cp_address,
-        ca_file: config.ca_file,
+        trust,
         token_file: config.token_file,
-        hello: Hello { resource: file.bytes, agent_version: env!("CARGO_PKG_VERSION").into(), envoy_version },
+        hello: Hello {
+            resource: file.bytes,
+            agent_version: env!("CARGO_PKG_VERSION").into(),
+            envoy_version,
+            node_id: node_id.clone(),
+        },
         held: held.subscribe(),
         readiness: readiness.subscribe(),
         announced: announced.clone(),
+        names,
         link: link.clone(),
         engine: handle,
         draining: drain.draining.clone(),
@@ -108,9 +148,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         concurrency: config.concurrency,
     };
     let stop = CancellationToken::new();
-    let proxy = async { tokio::join!(envoy::supervise(settings, stop.clone()), until_stopped(drain, &stop)) };
+    let proxy = async {
+        tokio::join!(envoy::supervise(settings, stop.clone()), until_stopped(signals, drain, &stop))
+    };
     let result = tokio::select! {
-        (supervised, signals) = proxy => supervised.context("cannot run Envoy").and(signals),
+        (supervised, ()) = proxy => supervised.context("cannot run Envoy"),
         ended = tasks.join_next() => match ended {
             Some(Err(error)) => Err(error).context("a part of the agent failed"),
             _ => bail!("a part of the agent ended by itself"),
@@ -149,16 +191,14 @@ async fn follow(
 }
 
 /// Waits for a signal and drains; a second signal ends that. Then Envoy is to stop.
-async fn until_stopped(drain: Drain, stop: &CancellationToken) -> anyhow::Result<()> {
+async fn until_stopped(mut signals: Signals, drain: Drain, stop: &CancellationToken) {
     let _stop = stop.clone().drop_guard();
-    let mut signals = Signals::new()?;
     let name = signals.next().await;
     info!(signal = name, drain_time = ?drain.drain_time, "draining");
     tokio::select! {
         () = drain.run() => info!("drained"),
         name = signals.next() => warn!(signal = name, "told again: stopping at once"),
     }
-    Ok(())
 }
 
 struct Signals {

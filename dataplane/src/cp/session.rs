@@ -2,6 +2,8 @@
 //!
 //! Invariant: Hello comes first, then the readiness as it is, then only changes.
 
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -12,12 +14,13 @@ use tonic::{Status, Streaming};
 use tracing::error;
 use ursa_proto::agent::agent_client::AgentClient;
 use ursa_proto::agent::{
-    Draining, FromAgent, Hello, Identity, InboundReadiness, Readiness as WireReadiness, ToAgent, Welcome,
-    from_agent, to_agent,
+    Draining, FromAgent, Hello, Identity, InboundReadiness, Name, Readiness as WireReadiness, ToAgent,
+    Welcome, from_agent, to_agent,
 };
 
 use crate::certificates::renewal::Announced;
 use crate::cp::{End, Link};
+use crate::dns::{Addresses, Names};
 use crate::probe::Readiness;
 
 /// How long the control plane may take to welcome an agent.
@@ -54,7 +57,7 @@ impl Session {
                 Ok(Self { node_id, zone, outgoing, incoming })
             }
             None => Err(End::Closed),
-            Some(to_agent::Message::Identity(_)) => {
+            Some(to_agent::Message::Identity(_) | to_agent::Message::Names(_)) => {
                 Err(Status::internal("the control plane's first message is no Welcome").into())
             }
         }
@@ -65,6 +68,7 @@ impl Session {
         &mut self,
         readiness: &mut watch::Receiver<Readiness>,
         announced: &watch::Sender<Option<Announced>>,
+        names: &watch::Sender<Arc<Names>>,
         draining: &CancellationToken,
     ) -> End {
         self.tell(&readiness.borrow_and_update().clone());
@@ -76,7 +80,7 @@ impl Session {
                     Ok(None) | Err(_) if drains => return End::Drained,
                     Ok(None) => return End::Closed,
                     Err(status) => return status.into(),
-                    Ok(Some(message)) => heard(message, announced),
+                    Ok(Some(message)) => heard(message, announced, names),
                 },
                 Ok(()) = readiness.changed() => {
                     let readiness = readiness.borrow_and_update().clone();
@@ -104,7 +108,7 @@ fn send(outgoing: &mpsc::UnboundedSender<FromAgent>, message: from_agent::Messag
     let _ = outgoing.send(FromAgent { message: Some(message) });
 }
 
-fn heard(message: ToAgent, announced: &watch::Sender<Option<Announced>>) {
+fn heard(message: ToAgent, announced: &watch::Sender<Option<Announced>>, names: &watch::Sender<Arc<Names>>) {
     match message.message {
         Some(to_agent::Message::Identity(identity)) => match parse(identity) {
             Ok(identity) => {
@@ -118,9 +122,25 @@ fn heard(message: ToAgent, announced: &watch::Sender<Option<Announced>>) {
                 error!(%error, "the control plane announced an identity that is none; keeping the last");
             }
         },
+        Some(to_agent::Message::Names(told)) => {
+            names.send_replace(Arc::new(Names::new(told.names.into_iter().map(name))));
+        }
         // A second Welcome says nothing new; what is not known comes from a newer control plane.
         Some(to_agent::Message::Welcome(_)) | None => {}
     }
+}
+
+/// An address that is none is left out: the rest of the names still helps.
+fn name(Name { name, addresses }: Name) -> (String, Addresses) {
+    let mut known = Addresses::default();
+    for address in addresses {
+        match address.parse() {
+            Ok(IpAddr::V4(address)) => known.v4.push(address),
+            Ok(IpAddr::V6(address)) => known.v6.push(address),
+            Err(_) => error!(name, address, "the control plane gave a name an address that is none"),
+        }
+    }
+    (name, known)
 }
 
 fn parse(
@@ -140,9 +160,10 @@ mod tests {
     #[test]
     fn no_identity_means_off_and_a_broken_one_changes_nothing() {
         let announced = watch::Sender::new(None);
+        let names = watch::Sender::new(Arc::default());
         let say = |spiffe_id: &str| {
             let identity = Identity { spiffe_id: spiffe_id.into(), signer: "ca".into(), lifetime_ms: 60_000 };
-            heard(ToAgent { message: Some(to_agent::Message::Identity(identity)) }, &announced);
+            heard(ToAgent { message: Some(to_agent::Message::Identity(identity)) }, &announced, &names);
         };
         say("");
         assert_eq!(*announced.borrow(), Some(Announced::Off));

@@ -49,12 +49,29 @@ pub enum TlsError {
     Setup(String),
 }
 
-/// The roots in the CA file.
-pub fn trust(ca_file: &Path) -> Result<RootCertStore, TlsError> {
-    let pem = std::fs::read(ca_file).map_err(|source| TlsError::Io { path: ca_file.to_owned(), source })?;
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok));
-    if roots.is_empty() { Err(TlsError::NoRoots { path: ca_file.to_owned() }) } else { Ok(roots) }
+/// Where the certificates are by which the control plane is trusted.
+#[derive(Clone, Debug)]
+pub enum Trust {
+    /// In a file, read anew for each connection.
+    File(PathBuf),
+    /// In this text, PEM.
+    Pem(String),
+}
+
+impl Trust {
+    /// The certificates as they are now.
+    pub fn roots(&self) -> Result<RootCertStore, TlsError> {
+        let (path, pem) = match self {
+            Self::Pem(pem) => (Path::new("--ca-pem"), pem.clone().into_bytes()),
+            Self::File(path) => {
+                let io = |source| TlsError::Io { path: path.clone(), source };
+                (path.as_path(), std::fs::read(path).map_err(io)?)
+            }
+        };
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok));
+        if roots.is_empty() { Err(TlsError::NoRoots { path: path.to_owned() }) } else { Ok(roots) }
+    }
 }
 
 fn config(roots: RootCertStore, held: Option<&Held>) -> Result<ClientConfig, TlsError> {

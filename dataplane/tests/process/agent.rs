@@ -45,6 +45,7 @@ pub(crate) struct Agent {
     child: Option<Child>,
     drain_time: &'static str,
     run_dir: PathBuf,
+    more: Vec<String>,
 }
 
 impl Agent {
@@ -55,7 +56,8 @@ impl Agent {
         fs::write(folder.path().join("token"), TOKEN).unwrap();
         fs::write(folder.path().join("ca.pem"), plane.ca_pem()).unwrap();
         let run_dir = folder.path().join("run");
-        Self { folder, address: format!("https://{}", plane.address), child: None, drain_time: "1s", run_dir }
+        let address = format!("https://{}", plane.address);
+        Self { folder, address, child: None, drain_time: "1s", run_dir, more: Vec::new() }
     }
 
     pub(crate) fn start(plane: &Plane) -> Self {
@@ -72,6 +74,12 @@ impl Agent {
     /// Talks to the control plane at another address.
     pub(crate) fn at(mut self, address: std::net::SocketAddr) -> Self {
         self.address = format!("https://{address}");
+        self
+    }
+
+    /// Gets more arguments.
+    pub(crate) fn with(mut self, more: &[&str]) -> Self {
+        self.more.extend(more.iter().copied().map(str::to_owned));
         self
     }
 
@@ -110,6 +118,7 @@ impl Agent {
                 "--log-level",
                 "info,ursa_dp=debug",
             ])
+            .args(&self.more)
             .stdin(Stdio::null());
         command
     }

@@ -39,13 +39,14 @@ impl Caller {
     async fn meets(&self, port: u16) -> Option<CertificateDer<'static>> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let key = PrivateKeyDer::try_from(self.key.serialize_der()).unwrap();
-        let config = rustls::ClientConfig::builder_with_provider(provider.clone())
+        let mut config = rustls::ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
             .unwrap()
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Later(provider)))
             .with_client_auth_cert(self.chain.clone(), key)
             .unwrap();
+        config.alpn_protocols = vec![b"ursa".to_vec()];
         let tcp = TcpStream::connect((LOCALHOST, port)).await.ok()?;
         let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
         let mut stream = connector.connect(ServerName::try_from("mesh").unwrap(), tcp).await.ok()?;
@@ -101,6 +102,7 @@ fn model(port: u16, application: std::net::SocketAddr, authorities: &[&ZoneCa]) 
     let tls = InboundTls {
         trust: [(domain.to_string(), roots)].into(),
         allowed: vec![IdentityPattern::Service(domain, "caller".into())],
+        permissive: false,
     };
     Model::new().inbound(port, application, Some(tls)).resources()
 }

@@ -5,6 +5,7 @@
 
 mod agent;
 mod drain;
+mod health;
 mod identity;
 mod mesh;
 mod plane;

@@ -80,6 +80,7 @@ pub(crate) struct Model {
 impl Model {
     pub(crate) fn new() -> Self {
         let model = ProxyModel {
+            capture: None,
             id: ProxyId::new("default", "web-1"),
             zone: "east".into(),
             inbounds: Vec::new(),

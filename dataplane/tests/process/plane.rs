@@ -25,7 +25,7 @@ use ursa_identity::{ClientCerts, ServerTls, ZoneCa};
 use ursa_model::{SpiffeId, TrustDomain};
 use ursa_proto::agent::agent_server::{Agent, AgentServer};
 use ursa_proto::agent::{
-    FromAgent, Hello, Identity, SignCertificateRequest, SignCertificateResponse, ToAgent, Welcome,
+    FromAgent, Hello, Identity, Names, SignCertificateRequest, SignCertificateResponse, ToAgent, Welcome,
     from_agent, to_agent,
 };
 
@@ -53,6 +53,8 @@ pub(crate) struct State {
     pub(crate) resources: Resources,
     /// Signs, for this lifetime; `None`: mutual TLS is off.
     pub(crate) authority: Option<(ZoneCa, Duration)>,
+    /// Says them once there are any.
+    pub(crate) names: Option<Names>,
     /// Says no to every session.
     pub(crate) refusal: Option<Status>,
     /// Tokens count; otherwise only certificates do.
@@ -206,6 +208,7 @@ impl Agent for Shared {
         tokio::spawn(async move {
             let mut changes = shared.changes.subscribe();
             let mut said = None;
+            let mut said_names = None;
             loop {
                 let identity = match &shared.state.lock().unwrap().authority {
                     None => Identity::default(),
@@ -218,6 +221,11 @@ impl Agent for Shared {
                 if said.as_ref() != Some(&identity) {
                     let _ = say(to_agent::Message::Identity(identity.clone()));
                     said = Some(identity);
+                }
+                let names = shared.state.lock().unwrap().names.clone();
+                if said_names != names {
+                    let _ = names.clone().map(|names| say(to_agent::Message::Names(names)));
+                    said_names = names;
                 }
                 tokio::select! {
                     message = incoming.message() => match message.ok().flatten().and_then(|m| m.message) {

@@ -55,6 +55,7 @@ async fn an_inbound_is_ready_once_envoy_serves_it() {
     let tls = InboundTls {
         trust: [("east.default.ursamesh.io".into(), authority.root_pem().into())].into(),
         allowed: vec![],
+        permissive: false,
     };
     let plane = Plane::start(Model::new().inbound(port, application, Some(tls)).resources()).await;
     let mut agent = Agent::new(&plane, &dataplane(port, ""));
