@@ -1,0 +1,41 @@
+//! Resources are judged with the paths of their fields.
+
+use serde_json::{Value, json};
+
+use crate::cluster::Cluster;
+use crate::webhook::Webhook;
+
+fn route(weight: i64) -> Value {
+    json!({
+        "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+        "request": {
+            "uid": "1",
+            "kind": {"group": "ursamesh.io", "version": "v1alpha1", "kind": "TrafficRoute"},
+            "resource": {"group": "ursamesh.io", "version": "v1alpha1", "resource": "trafficroutes"},
+            "name": "half", "namespace": "ursa-system", "operation": "CREATE",
+            "object": {
+                "apiVersion": "ursamesh.io/v1alpha1", "kind": "TrafficRoute",
+                "metadata": {"name": "half", "namespace": "ursa-system", "managedFields": []},
+                "spec": {
+                    "sources": [{"match": {"ursamesh.io/service": "a"}}],
+                    "destinations": [{"match": {"ursamesh.io/service": "b"}}],
+                    "conf": {"split": [{"weight": weight, "destination": {"ursamesh.io/service": "b"}}]},
+                },
+            },
+        },
+    })
+}
+
+#[tokio::test]
+async fn a_resource_is_judged_as_the_rest_api_judges_it() {
+    let cluster = Cluster::start().await;
+    let webhook = Webhook::start(&cluster).await;
+    let good = webhook.ask("/validate", &route(1)).await;
+    assert_eq!(good["allowed"], true, "{good}");
+
+    let bad = webhook.ask("/validate", &route(-1)).await;
+    assert_eq!((&bad["allowed"], &bad["status"]["code"]), (&json!(false), &json!(422)));
+    assert_eq!(bad["status"]["details"]["causes"][0]["field"], "spec.conf.split[0].weight", "{bad}");
+    let message = bad["status"]["message"].as_str().unwrap();
+    assert!(message.starts_with("TrafficRoute half: spec.conf.split[0].weight: "), "{message}");
+}

@@ -1,0 +1,18 @@
+//! Waits with a condition and a bound.
+
+use std::time::{Duration, Instant};
+
+/// Bound of most waits: generous, since machines that test are busy.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+/// Looks until there is something; fails with this description at the bound.
+pub(crate) async fn eventually<T>(what: &str, look: impl AsyncFn() -> Option<T>) -> T {
+    let end = Instant::now() + SOON;
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(Instant::now() < end, "{what}: not within {SOON:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
