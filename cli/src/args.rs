@@ -72,6 +72,9 @@ pub(crate) enum Command {
     /// Make tokens
     #[command(subcommand)]
     Generate(Generate),
+    /// Print what installs Ursa in a Kubernetes cluster, for `kubectl apply -f -`
+    #[command(subcommand)]
+    Install(Install),
     /// Change what ursactl knows
     #[command(subcommand)]
     Config(Config),
@@ -231,6 +234,71 @@ pub(crate) enum ControlPlanes {
         /// Its name
         name: String,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Install {
+    /// The operator, in a namespace of its own
+    Operator {
+        /// Its namespace, where the ControlPlanes are that it acts on
+        #[arg(long, default_value = "ursa-system", value_name = "NAMESPACE")]
+        namespace: String,
+        #[command(flatten)]
+        images: Images,
+    },
+    /// A ControlPlane, which the operator sets up
+    ControlPlane(ControlPlaneArgs),
+    /// The custom resource definitions, which the operator also installs by itself
+    Crds,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Images {
+    /// The image of operator, control plane and webhook
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) image: Option<String>,
+    /// The image of sidecars
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) dataplane_image: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ControlPlaneArgs {
+    /// Its name
+    #[arg(long, default_value = "ursa")]
+    pub(crate) name: String,
+    /// The operator's namespace
+    #[arg(long, default_value = "ursa-system", value_name = "NAMESPACE")]
+    pub(crate) namespace: String,
+    /// What it is
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) mode: InstallMode,
+    /// The zone that it is responsible for [default: default]
+    #[arg(long, value_name = "ZONE")]
+    pub(crate) zone: Option<String>,
+    /// How many replicas serve [default: 2]
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) replicas: Option<u8>,
+    /// Of a zone: where global takes zones, https://HOST:PORT
+    #[arg(long, value_name = "URL")]
+    pub(crate) global_address: Option<String>,
+    /// Of a zone: the Secret with the zone's token (`token`) and global's authorities (`ca.crt`)
+    #[arg(long, value_name = "SECRET")]
+    pub(crate) credential_secret: Option<String>,
+    #[command(flatten)]
+    pub(crate) images: Images,
+}
+
+/// What a control plane is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum InstallMode {
+    /// One zone, no global
+    #[default]
+    Standalone,
+    /// Takes what users write and sends it to the zones
+    Global,
+    /// One of several zones
+    Zone,
 }
 
 #[derive(Debug, Args)]

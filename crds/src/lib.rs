@@ -7,9 +7,11 @@
 //! Invariant: what is read from outside passes [`decode`] once; past it a [`Spec`] has no unknown field.
 
 mod common;
+mod control_plane;
 mod dataplane;
 mod dataplane_insight;
 mod decode;
+mod definitions;
 mod duration;
 mod kinds;
 mod mesh;
@@ -17,6 +19,7 @@ mod mesh_zone;
 mod object;
 mod secret;
 mod status;
+mod structural;
 mod traffic_permission;
 mod traffic_route;
 mod zone;
@@ -24,22 +27,31 @@ mod zone_ingress;
 mod zone_insight;
 
 pub use common::{DEFAULT_MESH, Selector, Tags, tag};
+pub use control_plane::{
+    Amount, CertIssuer, ControlPlane, ControlPlaneMode, ControlPlaneSpec, ControlPlaneStatus, DEFAULT_ZONE,
+    FailurePolicy, IssuerRef, LocalRef, LogLevel, PullPolicy, Resources, ServiceSpec, ServiceType,
+    SidecarRunMode, SidecarSpec, StoreSpec, StoreType, TlsSpec, WebhookSpec, ZoneMembership,
+};
 pub use dataplane::{
-    Dataplane, DataplaneSpec, HttpProbe, Inbound, Networking, Outbound, Probe, Protocol, TcpProbe,
+    Capture, Dataplane, DataplaneSpec, HttpProbe, Inbound, Networking, Outbound, Pod, Probe, Protocol,
+    TcpProbe,
 };
 pub use dataplane_insight::{
     DataplaneInsight, DataplaneInsightSpec, ObservedCertificate, ObservedInbound, ObservedRejection,
 };
 pub use decode::{DecodeError, Problem, decode, decode_value, parse_documents};
+pub use definitions::{Definition, OPERATOR_KINDS, OperatorKind, definitions};
 pub use duration::Duration;
 pub use kinds::{KINDS, Kind, KindInfo, Owner, Scope, Spec};
 pub use mesh::{
-    CaBackend, CaType, DpCert, Mesh, MeshSpec, Mtls, MtlsMode, ProvidedConf, Rotation, Routing, SecretRef,
+    CaBackend, CaType, DpCert, Mesh, MeshNetworking, MeshOutbound, MeshSpec, Mtls, MtlsMode, ProvidedConf,
+    Rotation, Routing, SecretRef,
 };
 pub use mesh_zone::{AvailableService, MeshZone, MeshZoneSpec, ZoneBackend};
 pub use object::{Meta, Object, ObjectKey};
 pub use secret::{Secret, SecretSpec, SecretValue};
 pub use status::Status;
+pub use structural::NotStructural;
 pub use traffic_permission::{Action, TrafficPermission, TrafficPermissionSpec};
 pub use traffic_route::{
     LoadBalancer, LoadBalancerType, RouteConf, TrafficRoute, TrafficRouteSpec, WeightedDestination,

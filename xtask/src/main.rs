@@ -1,11 +1,11 @@
 //! Generators and checks of the workspace: `cargo xtask COMMAND`.
 
 mod arrows;
+mod config;
 mod crds;
 mod deps;
 mod generated;
 mod openapi;
-mod schema;
 
 use std::process::ExitCode;
 
@@ -28,6 +28,12 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Writes `config/base` and `config/chart`, by which the operator is installed.
+    Config {
+        /// Writes nothing; fails when a file is not what would be written.
+        #[arg(long)]
+        check: bool,
+    },
     /// Writes `docs/openapi.json`, the description of the REST API.
     Openapi {
         /// Writes nothing; fails when the file is not what would be written.
@@ -40,6 +46,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Deps => deps::run(),
         Command::Crds { check } => crds::run(check),
+        Command::Config { check } => config::run(check),
         Command::Openapi { check } => openapi::run(check),
     };
     done.map_or_else(

@@ -7,6 +7,7 @@ pub(crate) mod delete;
 pub(crate) mod generate;
 pub(crate) mod get;
 pub(crate) mod inspect;
+pub(crate) mod install;
 pub(crate) mod version;
 
 use crate::access::Access;

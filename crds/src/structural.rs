@@ -4,7 +4,6 @@
 //! Invariant: what comes out has a type at every node, no references, and only formats that Kubernetes knows.
 //! <https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#specifying-a-structural-schema>
 
-use anyhow::{Context as _, bail, ensure};
 use serde_json::{Map, Number, Value, json};
 
 /// Formats of numbers that Kubernetes knows; it warns of others.
@@ -20,14 +19,35 @@ const UNSIGNED: [(&str, u64); 4] = [
 const REFUSED: [&str; 9] =
     ["$ref", "$defs", "definitions", "allOf", "anyOf", "oneOf", "not", "patternProperties", "const"];
 
+/// A part of a schema that has no structural form.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}{reason}")]
+pub struct NotStructural {
+    /// Where it is, from the outside inwards.
+    path: String,
+    reason: String,
+}
+
+impl NotStructural {
+    fn new(reason: impl Into<String>) -> Self {
+        Self { path: String::new(), reason: reason.into() }
+    }
+
+    /// Inside of this.
+    pub(crate) fn at(mut self, outer: &str) -> Self {
+        self.path = format!("{outer}: {}", self.path);
+        self
+    }
+}
+
 /// Rewrites the schema in place; fails, with the path, where a part cannot be said structurally.
-pub(crate) fn make_structural(schema: &mut Value) -> anyhow::Result<()> {
-    let Value::Object(node) = schema else { bail!("a schema must be an object, not {schema}") };
-    for keyword in REFUSED {
-        ensure!(
-            !node.contains_key(keyword),
-            "{keyword} has no structural form; give the type a schema of its own"
-        );
+pub(crate) fn make_structural(schema: &mut Value) -> Result<(), NotStructural> {
+    let Value::Object(node) = schema else {
+        return Err(NotStructural::new(format!("a schema must be an object, not {schema}")));
+    };
+    if let Some(keyword) = REFUSED.iter().find(|keyword| node.contains_key(**keyword)) {
+        let reason = format!("{keyword} has no structural form; give the type a schema of its own");
+        return Err(NotStructural::new(reason));
     }
     // The titles are names of Rust types. A null is a field that is absent: nowhere does it mean something else.
     for keyword in ["$schema", "title", "nullable"] {
@@ -45,18 +65,19 @@ pub(crate) fn make_structural(schema: &mut Value) -> anyhow::Result<()> {
 }
 
 /// A type is one name; `["string", "null"]` is schemars' optional string.
-fn one_type(node: &mut Map<String, Value>) -> anyhow::Result<()> {
+fn one_type(node: &mut Map<String, Value>) -> Result<(), NotStructural> {
     if let Some(Value::Array(types)) = node.get_mut("type") {
         types.retain(|name| name != "null");
-        ensure!(types.len() == 1, "type must be one of {types:?}");
+        if types.len() != 1 {
+            return Err(NotStructural::new(format!("type must be one of {types:?}")));
+        }
         let only = types.remove(0);
         node.insert("type".into(), only);
     }
     let untyped = ["x-kubernetes-int-or-string", "x-kubernetes-preserve-unknown-fields"];
     let typed =
         node.get("type").is_some_and(Value::is_string) || untyped.iter().any(|key| node.contains_key(*key));
-    ensure!(typed, "a type is missing");
-    Ok(())
+    if typed { Ok(()) } else { Err(NotStructural::new("a type is missing")) }
 }
 
 /// Bounds in place of unsigned formats; whole bounds without a fraction.
@@ -89,20 +110,21 @@ fn whole(number: f64) -> Option<Number> {
     format!("{number:.0}").parse::<i64>().ok().map(Number::from)
 }
 
-fn children(node: &mut Map<String, Value>) -> anyhow::Result<()> {
+fn children(node: &mut Map<String, Value>) -> Result<(), NotStructural> {
     if node.get("additionalProperties") == Some(&Value::Bool(false)) {
         node.remove("additionalProperties"); // unknown fields are refused or pruned by the API server itself
     }
-    let both = node.contains_key("properties") && node.contains_key("additionalProperties");
-    ensure!(!both, "properties and additionalProperties exclude one another");
+    if node.contains_key("properties") && node.contains_key("additionalProperties") {
+        return Err(NotStructural::new("properties and additionalProperties exclude one another"));
+    }
     if let Some(Value::Object(properties)) = node.get_mut("properties") {
         for (name, property) in properties {
-            make_structural(property).with_context(|| format!(".{name}"))?;
+            make_structural(property).map_err(|error| error.at(&format!(".{name}")))?;
         }
     }
     for (keyword, path) in [("items", "[]"), ("additionalProperties", ".*")] {
         if let Some(child) = node.get_mut(keyword) {
-            make_structural(child).context(path)?;
+            make_structural(child).map_err(|error| error.at(path))?;
         }
     }
     Ok(())
@@ -124,7 +146,7 @@ mod tests {
     }
 
     fn refusal(mut schema: Value) -> String {
-        format!("{:#}", make_structural(&mut schema).unwrap_err())
+        make_structural(&mut schema).unwrap_err().to_string()
     }
 
     #[test]

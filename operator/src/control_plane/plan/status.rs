@@ -1,0 +1,134 @@
+//! What users are told: `Ready`, `Progressing`, `Degraded`, and of a zone `ConnectedToGlobal`.
+
+use ursa_crds::{ControlPlaneMode, FailurePolicy};
+
+use super::Source;
+use crate::control_plane::observe::{Observed, Rollout};
+
+/// A condition without its times, which depend on what was told before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    /// What it is about.
+    pub name: &'static str,
+    /// `True`, `False` or `Unknown`.
+    pub status: &'static str,
+    /// For programs: CamelCase.
+    pub reason: &'static str,
+    /// For people.
+    pub message: String,
+}
+
+/// Conditions, in their order.
+pub type Conditions = Vec<Condition>;
+
+/// The status, without times.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The generation that it is about.
+    pub generation: i64,
+    /// The tag or digest of the image.
+    pub version: String,
+    /// The conditions.
+    pub conditions: Conditions,
+}
+
+impl Status {
+    /// Something could not be applied.
+    pub(crate) fn degrade(&mut self, reason: &'static str, message: &str) {
+        for condition in self.conditions.iter_mut().filter(|condition| condition.name == "Degraded") {
+            *condition = Condition { name: "Degraded", status: "True", reason, message: message.to_owned() };
+        }
+    }
+}
+
+pub(super) fn status(source: &Source<'_>, observed: &Observed, configured: bool, generation: i64) -> Status {
+    let mut conditions = vec![ready(source, observed, configured), progressing(observed), degraded(observed)];
+    if source.spec.mode == ControlPlaneMode::Zone {
+        conditions.push(Condition {
+            name: "ConnectedToGlobal",
+            status: "Unknown",
+            reason: "NotReported",
+            message: "the control plane does not report its connection here yet; see `ursactl inspect zones`"
+                .into(),
+        });
+    }
+    Status { generation, version: version(source.image()), conditions }
+}
+
+/// The tag or digest of an image.
+fn version(image: &str) -> String {
+    if let Some((_, digest)) = image.split_once('@') {
+        return digest.to_owned();
+    }
+    let last = image.rsplit('/').next().unwrap_or(image);
+    last.split_once(':').map_or("latest", |(_, tag)| tag).to_owned()
+}
+
+fn parts(observed: &Observed) -> [(&'static str, Option<&Rollout>); 2] {
+    [("control plane", observed.control_plane.as_ref()), ("webhook", observed.webhook.as_ref())]
+}
+
+fn condition(name: &'static str, status: bool, reason: &'static str, message: String) -> Condition {
+    Condition { name, status: if status { "True" } else { "False" }, reason, message }
+}
+
+fn ready(source: &Source<'_>, observed: &Observed, configured: bool) -> Condition {
+    let no = |reason, message: &str| condition("Ready", false, reason, message.to_owned());
+    let serves = |seen: &Option<Rollout>| seen.as_ref().is_some_and(|seen| seen.available > 0);
+    if observed.tls.control_plane_ca().is_none() {
+        return no("WaitingForCertificates", "cert-manager has not issued the certificates yet");
+    }
+    if !serves(&observed.control_plane) {
+        return no("ControlPlaneUnavailable", "no replica of the control plane is available");
+    }
+    if !serves(&observed.webhook) {
+        let message = match source.spec.webhook.failure_policy {
+            _ if !configured || !source.injects() => "no replica of the webhook is available",
+            FailurePolicy::Fail => {
+                "no replica of the webhook is available: pods that are to get a sidecar are not created"
+            }
+            FailurePolicy::Ignore => {
+                "no replica of the webhook is available: pods that are to get a sidecar are created without one"
+            }
+        };
+        return no("WebhookUnavailable", message);
+    }
+    condition("Ready", true, "Available", "the control plane and the webhook serve".into())
+}
+
+fn progressing(observed: &Observed) -> Condition {
+    let under_way: Vec<String> = parts(observed)
+        .into_iter()
+        .filter_map(|(part, seen)| match seen {
+            None => Some(format!("the {part} is being created")),
+            Some(seen) if !seen.is_done() => Some(format!(
+                "{} of {} replicas of the {part} are current and available",
+                seen.current(),
+                seen.replicas
+            )),
+            Some(_) => None,
+        })
+        .collect();
+    if under_way.is_empty() {
+        return condition("Progressing", false, "RolledOut", "all replicas are current".into());
+    }
+    condition("Progressing", true, "RollingOut", under_way.join("; "))
+}
+
+fn degraded(observed: &Observed) -> Condition {
+    let stuck = parts(observed).into_iter().find_map(|(part, seen)| {
+        seen.and_then(|seen| seen.stuck.as_ref())
+            .map(|reason| format!("the {part} does not get on: {reason}"))
+    });
+    if let Some(message) = stuck {
+        return condition("Degraded", true, "RolloutStuck", message);
+    }
+    let short = parts(observed).into_iter().find_map(|(part, seen)| {
+        let seen = seen.filter(|seen| seen.is_done() && seen.available < seen.replicas)?;
+        Some(format!("{} of {} replicas of the {part} are available", seen.available, seen.replicas))
+    });
+    match short {
+        Some(message) => condition("Degraded", true, "ReplicasUnavailable", message),
+        None => condition("Degraded", false, "AsExpected", "nothing is amiss".into()),
+    }
+}
