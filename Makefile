@@ -17,8 +17,14 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 ENVOY = $(or $(URSA_ENVOY),$$(scripts/install-envoy))
 WITH_TOOLS = scripts/install-redis >/dev/null; export URSA_ENVOY="$(ENVOY)"; [ -x "$$URSA_ENVOY" ];
 
+# Tests capture traffic, as root; the demo does not.
+WITH_CAPTURE = scripts/install-capture-tools;
+
 # The tests' Kubernetes cluster, made by kind. Set URSA_KUBECONFIG to use another one, which the tests may fill and change.
 WITH_CLUSTER = KUBECONFIG="$$(scripts/test-cluster)"; export KUBECONFIG;
+
+# Its images of this build, in that cluster.
+WITH_IMAGES = images="$$(scripts/test-images "$(TARGET)/debug")"; eval "$$images";
 
 .PHONY: help
 help: ## lists these targets
@@ -37,7 +43,12 @@ check: format lint arrows generated licences ## everything that needs no running
 
 .PHONY: test
 test: build ## all tests, with real Envoys, a real Redis and a real Kubernetes cluster
-	@$(WITH_TOOLS) $(WITH_CLUSTER) cargo test --workspace --no-fail-fast
+	@$(WITH_TOOLS) $(WITH_CAPTURE) $(WITH_CLUSTER) $(WITH_IMAGES) cargo test --workspace --no-fail-fast
+
+.PHONY: images
+images: ## makes the images of Ursa from a release build, with the machine's Docker; URSA_TAG (dev), URSA_IMAGE_PREFIX
+	cargo build --release --package ursa-cp --package ursa-operator --package ursa-webhook --package ursa-dp --package ursa-init
+	scripts/images "$(TARGET)/release" "$${URSA_TAG:-dev}"
 
 .PHONY: cluster
 cluster: ## makes the tests' Kubernetes cluster (from nothing about 10 minutes, later one)
@@ -60,11 +71,12 @@ fuzz: ## feeds the fuzz targets with guidance by coverage; FUZZ_SECONDS each (60
 .PHONY: generate
 generate: ## writes the generated files anew
 	cargo xtask crds
+	cargo xtask config
 	cargo xtask openapi
 
 .PHONY: tools
-tools: rust-parts ## fetches what the others need: Envoy, redis-server, clippy, rustfmt, cargo-deny
-	@$(WITH_TOOLS) printf 'envoy: %s\nredis-server: %s\n' "$$URSA_ENVOY" "$$(command -v redis-server)"
+tools: rust-parts ## fetches what the others need: Envoy, redis-server, nft, iptables, clippy, rustfmt, cargo-deny
+	@$(WITH_TOOLS) $(WITH_CAPTURE) printf 'envoy: %s\nredis-server: %s\n' "$$URSA_ENVOY" "$$(command -v redis-server)"
 	@printf 'cargo-deny: %s\n' "$$(scripts/install-cargo-deny)"
 
 .PHONY: build
@@ -92,6 +104,7 @@ arrows: build
 .PHONY: generated
 generated: build
 	"$(TARGET)/debug/xtask" crds --check
+	"$(TARGET)/debug/xtask" config --check
 	"$(TARGET)/debug/xtask" openapi --check
 
 # Advisories change without us, and their database may be out of reach: `make advisories` blocks nothing.

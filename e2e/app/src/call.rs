@@ -1,0 +1,148 @@
+//! Callers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+fn client(anew: bool) -> reqwest::Result<reqwest::Client> {
+    let idle = if anew { 0 } else { usize::MAX };
+    reqwest::Client::builder()
+        .tls_certs_only([])
+        .timeout(PATIENCE)
+        .pool_max_idle_per_host(idle)
+        .no_proxy()
+        .build()
+}
+
+/// What one call came to: the answer's text, or what was wrong.
+async fn ask(client: &reqwest::Client, url: &str) -> Result<String, String> {
+    let answer = client.get(url).send().await.map_err(|error| format!("{:#}", anyhow::Error::from(error)))?;
+    let status = answer.status();
+    let body = answer.text().await.map_err(|error| format!("{:#}", anyhow::Error::from(error)))?;
+    if status.is_success() { Ok(body) } else { Err(format!("status {}: {body}", status.as_u16())) }
+}
+
+pub(crate) async fn once(url: &str) -> anyhow::Result<()> {
+    let body = ask(&client(true)?, url).await.map_err(anyhow::Error::msg)?;
+    println!("{body}");
+    Ok(())
+}
+
+pub(crate) async fn count(url: &str, times: u32) -> anyhow::Result<()> {
+    let client = client(false)?;
+    let mut answers: BTreeMap<String, u32> = BTreeMap::new();
+    for _ in 0..times {
+        let body = ask(&client, url).await.map_err(anyhow::Error::msg)?;
+        let answer: Value = serde_json::from_str(&body)?;
+        *answers.entry(answer["name"].as_str().unwrap_or_default().to_owned()).or_default() += 1;
+    }
+    println!("{}", json!(answers));
+    Ok(())
+}
+
+pub(crate) async fn load(url: &str, anew: bool, callers: u32) -> anyhow::Result<()> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..callers {
+        let (stop, client, url) = (stop.clone(), client(anew)?, url.to_owned());
+        tasks.spawn(async move {
+            let (mut answered, mut failures) = (0_u64, Vec::new());
+            while !stop.load(Ordering::Relaxed) {
+                match ask(&client, &url).await {
+                    Ok(_) => answered += 1,
+                    Err(error) => failures.push(error),
+                }
+            }
+            (answered, failures)
+        });
+    }
+    println!("{}", json!({"started": true}));
+    told_to_stop().await;
+    stop.store(true, Ordering::Relaxed);
+    let (mut answered, mut failures) = (0, Vec::new());
+    for (count, errors) in tasks.join_all().await {
+        answered += count;
+        failures.extend(errors);
+    }
+    let failed = failures.len();
+    failures.truncate(3);
+    println!("{}", json!({"answered": answered, "failed": failed, "failures": failures}));
+    Ok(())
+}
+
+/// By the end of the standard input.
+async fn told_to_stop() {
+    let (ended, stop) = tokio::sync::oneshot::channel();
+    // A thread of its own, which the end of the process need not wait for.
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        let _ = ended.send(());
+    });
+    let _ = stop.await;
+}
+
+pub(crate) async fn listen(address: &str) -> anyhow::Result<()> {
+    let connected = timeout(PATIENCE, TcpStream::connect(address)).await;
+    let mut stream = match connected.context("no connection in time").and_then(|result| Ok(result?)) {
+        Ok(stream) => stream,
+        Err(error) => {
+            println!("{}", json!({"connected": false, "error": format!("{error:#}"), "heard": ""}));
+            return Ok(());
+        }
+    };
+    let mut heard = Vec::new();
+    let ended = timeout(PATIENCE, stream.read_to_end(&mut heard)).await;
+    let error = ended
+        .map_or_else(|_| Some("nothing more in time".to_owned()), |read| read.err().map(|e| e.to_string()));
+    println!("{}", json!({"connected": true, "error": error, "heard": String::from_utf8_lossy(&heard)}));
+    Ok(())
+}
+
+pub(crate) async fn hold(address: &str) -> anyhow::Result<()> {
+    let mut stream = TcpStream::connect(address).await?;
+    let started = Instant::now();
+    let mut said = false;
+    let talk = async {
+        let mut heard = [0; 4];
+        loop {
+            stream.write_all(b"ping").await?;
+            stream.read_exact(&mut heard).await?;
+            if !std::mem::replace(&mut said, true) {
+                println!("{}", json!({"talking": true}));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let ended: std::io::Result<()> = tokio::select! {
+        ended = talk => ended,
+        () = told_to_stop() => Ok(()),
+    };
+    let error = ended.err().map(|error| error.to_string());
+    println!(
+        "{}",
+        json!({"cut": error.is_some(), "error": error, "milliseconds": started.elapsed().as_millis()})
+    );
+    Ok(())
+}
+
+pub(crate) async fn resolve(name: &str) -> anyhow::Result<()> {
+    let found = lookup_host((name, 0)).await;
+    let addresses: Vec<String> = match found {
+        Ok(found) => found.map(|address| address.ip().to_string()).collect(),
+        Err(error) => {
+            println!("{}", json!({"addresses": [], "error": error.to_string()}));
+            return Ok(());
+        }
+    };
+    println!("{}", json!({"addresses": addresses, "error": null}));
+    Ok(())
+}

@@ -1,0 +1,401 @@
+//! A mesh of pods on the tests' cluster: Ursa installed as a user would, and a namespace and mesh of each test's own.
+
+use std::fmt::Display;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::OnceCell;
+
+use crate::eventually;
+
+/// Where Ursa itself is.
+pub const SYSTEM: &str = "ursa-system";
+
+/// How long pods may take to be ready.
+const STARTED: &str = "120s";
+/// A change takes effect within this time.
+pub const SOON: Duration = Duration::from_secs(10);
+
+static INSTALLED: OnceCell<()> = OnceCell::const_new();
+
+/// A namespace whose pods get sidecars, in a mesh of its own.
+#[derive(Debug)]
+pub struct Kind {
+    /// The namespace and the mesh.
+    pub name: String,
+}
+
+/// Runs a test in a namespace and a mesh of its own; if it fails, what is there is written below `target/e2e/`.
+pub async fn with(test: &str, body: impl AsyncFnOnce(&Kind) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    install().await?;
+    let kind = Kind::make(test).await?;
+    let result = body(&kind).await;
+    match &result {
+        Ok(()) => kind.end().await?,
+        Err(error) => {
+            let bundle = kind.keep_evidence().await;
+            println!("{error:#}\nevidence: {}", bundle.display());
+        }
+    }
+    result
+}
+
+/// `kubectl` with these arguments: what it prints.
+pub async fn kubectl(arguments: &[&str]) -> anyhow::Result<String> {
+    run("kubectl", arguments, None).await
+}
+
+/// `kubectl apply --server-side` of documents.
+pub async fn apply(yaml: &str) -> anyhow::Result<String> {
+    let arguments = ["apply", "--server-side", "--force-conflicts", "--filename", "-"];
+    run("kubectl", &arguments, Some(yaml)).await
+}
+
+async fn run(program: &str, arguments: &[&str], input: Option<&str>) -> anyhow::Result<String> {
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .with_context(|| format!("cannot run {program}"))?;
+    if let (Some(input), Some(mut stdin)) = (input, child.stdin.take()) {
+        stdin.write_all(input.as_bytes()).await?;
+    }
+    let output = child.wait_with_output().await?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    anyhow::ensure!(
+        output.status.success(),
+        "{program} {}: {}{}",
+        arguments.join(" "),
+        text(&output.stderr),
+        text(&output.stdout)
+    );
+    Ok(text(&output.stdout))
+}
+
+/// The full name of an image of this build.
+pub fn image(name: &str) -> anyhow::Result<String> {
+    let variable =
+        |name: &str| std::env::var(name).with_context(|| format!("{name} is not set; see `make test`"));
+    Ok(format!("{}{name}:{}", variable("URSA_E2E_IMAGES")?, variable("URSA_E2E_TAG")?))
+}
+
+/// What `ursactl` prints.
+pub async fn ursactl(arguments: &[&str]) -> anyhow::Result<String> {
+    let program = crate::binary("ursactl")?;
+    run(&program.display().to_string(), arguments, None).await
+}
+
+/// Installs Ursa as its README says, once; an older build's is upgraded.
+pub async fn install() -> anyhow::Result<()> {
+    INSTALLED.get_or_try_init(install_now).await.copied()
+}
+
+async fn install_now() -> anyhow::Result<()> {
+    let (ours, dataplane) = (image("ursa")?, image("ursa-dp")?);
+    let images = ["--image", &ours, "--dataplane-image", &dataplane];
+    let operator = ursactl(&[&["install", "operator"], &images[..]].concat()).await?;
+    apply(&operator).await?;
+    let deployment = "deployment/ursa-operator";
+    kubectl(&["--namespace", SYSTEM, "rollout", "status", deployment, "--timeout", STARTED]).await?;
+    apply(&ursactl(&["install", "control-plane"]).await?).await?;
+    eventually("the ControlPlane is ready in this build's version", Duration::from_mins(2), async || {
+        let cp: Value = json(&["--namespace", SYSTEM, "get", "controlplane", "ursa"]).await?;
+        anyhow::ensure!(condition(&cp, "Ready").as_deref() == Some("True"), "{}", cp["status"]);
+        for part in ["ursa-cp", "ursa-webhook"] {
+            let deployment = json(&["--namespace", SYSTEM, "get", "deployment", part]).await?;
+            let running = &deployment["spec"]["template"]["spec"]["containers"][0]["image"];
+            anyhow::ensure!(*running == ours.as_str(), "{part} runs {running}");
+            let (spec, status) = (&deployment["spec"], &deployment["status"]);
+            anyhow::ensure!(
+                status["updatedReplicas"] == spec["replicas"] && status["replicas"] == spec["replicas"]
+            );
+            anyhow::ensure!(status["availableReplicas"] == spec["replicas"]);
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// `kubectl … --output json`.
+pub async fn json(arguments: &[&str]) -> anyhow::Result<Value> {
+    Ok(serde_json::from_str(&kubectl(&[arguments, &["--output", "json"]].concat()).await?)?)
+}
+
+/// The status of a condition.
+pub fn condition(object: &Value, name: &str) -> Option<String> {
+    let all = object["status"]["conditions"].as_array()?;
+    let found = all.iter().find(|condition| condition["type"] == name)?;
+    found["status"].as_str().map(str::to_owned)
+}
+
+impl Kind {
+    async fn make(test: &str) -> anyhow::Result<Self> {
+        let name = format!("{test}-{:05x}", std::process::id() & 0xf_ffff);
+        let kind = Self { name };
+        kind.mesh("").await?;
+        let name = &kind.name;
+        apply(&format!(
+            "{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}, labels: {{ursamesh.io/sidecar-injection: enabled}}, annotations: {{ursamesh.io/mesh: {name}}}}}}}"
+        ))
+        .await?;
+        Ok(kind)
+    }
+
+    /// Writes the mesh; `spec`: in YAML's flow style without the outer braces, such as `mtls: {…}`.
+    pub async fn mesh(&self, spec: &str) -> anyhow::Result<()> {
+        let name = &self.name;
+        apply(&format!(
+            "{{apiVersion: ursamesh.io/v1alpha1, kind: Mesh, metadata: {{name: {name}}}, spec: {{{spec}}}}}"
+        ))
+        .await
+        .map(drop)
+    }
+
+    /// Turns mutual TLS on.
+    pub async fn mtls(&self, mode: &str) -> anyhow::Result<()> {
+        self.mesh(&format!(
+            "mtls: {{enabledBackend: ca, mode: {mode}, backends: [{{name: ca, type: Builtin}}]}}"
+        ))
+        .await
+    }
+
+    /// Writes a policy of the whole mesh; `spec` as in [`Self::mesh`].
+    pub async fn policy(&self, kind: &str, name: &str, spec: &str) -> anyhow::Result<()> {
+        let mesh = &self.name;
+        apply(&format!(
+            "{{apiVersion: ursamesh.io/v1alpha1, kind: {kind}, metadata: {{name: {mesh}.{name}, namespace: {SYSTEM}}}, spec: {{mesh: {mesh}, {spec}}}}}"
+        ))
+        .await
+        .map(drop)
+    }
+
+    /// Deletes a policy of the whole mesh.
+    pub async fn delete_policy(&self, kind: &str, name: &str) -> anyhow::Result<()> {
+        kubectl(&["--namespace", SYSTEM, "delete", kind, &format!("{}.{name}", self.name)]).await.map(drop)
+    }
+
+    /// Lets a workload call another; `*`: anybody, or anything.
+    pub async fn permit(&self, name: &str, source: &str, destination: &str) -> anyhow::Result<()> {
+        let full = |service: &str| if service == "*" { "'*'".to_owned() } else { self.service(service) };
+        let (source, destination) = (full(source), full(destination));
+        self.policy(
+            "TrafficPermission",
+            name,
+            &format!(
+                "sources: [{{match: {{ursamesh.io/service: {source}}}}}], destinations: [{{match: {{ursamesh.io/service: {destination}}}}}]"
+            ),
+        )
+        .await
+    }
+
+    /// What a workload of the namespace is called in the mesh.
+    pub fn service(&self, workload: &str) -> String {
+        format!("{workload}.{}", self.name)
+    }
+
+    /// `kubectl` in the namespace.
+    pub async fn kubectl(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        kubectl(&[&["--namespace", &self.name], arguments].concat()).await
+    }
+
+    /// Applies documents in the namespace; `IMAGE` in them is the image with the tests' program.
+    pub async fn apply(&self, yaml: &str) -> anyhow::Result<String> {
+        let yaml = yaml.replace("IMAGE", &image("ursa-e2e-app")?);
+        let namespaced =
+            ["--namespace", &self.name, "apply", "--server-side", "--force-conflicts", "--filename", "-"];
+        run("kubectl", &namespaced, Some(&yaml)).await
+    }
+
+    /// A Deployment of one pod that runs the tests' program with these arguments, and waits until it is ready.
+    pub async fn workload(&self, name: &str, arguments: &[&str]) -> anyhow::Result<()> {
+        self.apply(&deployment(name, arguments, "", "")).await?;
+        self.ready(name).await
+    }
+
+    /// A server: HTTP at 80 and 8080, one that speaks first at 9000, an echo at 9001; with its Service.
+    pub async fn server(&self, name: &str) -> anyhow::Result<()> {
+        self.apply(&server(name)).await?;
+        self.ready(name).await
+    }
+
+    /// A pod that calls.
+    pub async fn client(&self, name: &str) -> anyhow::Result<()> {
+        self.workload(name, &["serve"]).await
+    }
+
+    /// A pod without a sidecar that calls.
+    pub async fn stranger(&self, name: &str) -> anyhow::Result<()> {
+        let labels = "ursamesh.io/sidecar-injection: disabled";
+        self.apply(&deployment(name, &["serve"], labels, "")).await?;
+        self.ready(name).await
+    }
+
+    /// Waits until all of a Deployment is of its newest state and ready.
+    pub async fn ready(&self, deployment: &str) -> anyhow::Result<()> {
+        let deployment = format!("deployment/{deployment}");
+        self.kubectl(&["rollout", "status", &deployment, "--timeout", STARTED]).await.map(drop)
+    }
+
+    /// Runs the tests' program in a pod of a Deployment: what it printed.
+    pub async fn exec(&self, deployment: &str, arguments: &[&str]) -> anyhow::Result<Value> {
+        let deployment = format!("deployment/{deployment}");
+        let command = ["exec", &deployment, "--container", "app", "--", "/usr/local/bin/ursa-e2e-app"];
+        let said = self.kubectl(&[&command[..], arguments].concat()).await?;
+        serde_json::from_str(said.trim()).with_context(|| format!("not JSON: {said}"))
+    }
+
+    /// Calls by HTTP: who answered, or why nobody did.
+    pub async fn call(&self, from: &str, url: &str) -> anyhow::Result<Value> {
+        self.exec(from, &["call", url]).await
+    }
+
+    /// The call is answered soon.
+    pub async fn answered(&self, from: &str, url: &str) -> anyhow::Result<Value> {
+        eventually(&format!("{from} is answered by {url}"), SOON, async || self.call(from, url).await).await
+    }
+
+    /// The call is refused soon.
+    pub async fn refused(&self, from: &str, url: &str) -> anyhow::Result<()> {
+        eventually(&format!("{from} is refused by {url}"), SOON, async || match self.call(from, url).await {
+            Ok(answer) => Err(format!("answered: {answer}")),
+            Err(_) => Ok(()),
+        })
+        .await
+    }
+
+    /// Starts the tests' program in a pod; it goes on until it is stopped.
+    pub async fn start(&self, deployment: &str, arguments: &[&str]) -> anyhow::Result<Running> {
+        let deployment = format!("deployment/{deployment}");
+        let mut child = Command::new("kubectl")
+            .args(["--namespace", &self.name, "exec", "--stdin", &deployment, "--container", "app", "--"])
+            .arg("/usr/local/bin/ursa-e2e-app")
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let mut lines = BufReader::new(child.stdout.take().context("no output")?).lines();
+        let first = tokio::time::timeout(SOON, lines.next_line()).await.context("it does not begin")??;
+        first.context("it ended before it began")?;
+        Ok(Running { child, lines })
+    }
+
+    /// Callers that never stop, from one workload to an address.
+    pub async fn load(&self, from: &str, url: &str) -> anyhow::Result<Running> {
+        self.start(from, &["load", url]).await
+    }
+
+    async fn end(self) -> anyhow::Result<()> {
+        self.kubectl(&["delete", "namespace", &self.name, "--wait=false"]).await?;
+        for kind in ["trafficpermissions", "trafficroutes"] {
+            let all = kubectl(&["--namespace", SYSTEM, "get", kind, "--output", "name"]).await?;
+            let prefix = format!("/{}.", self.name);
+            for name in all.lines().filter(|name| name.contains(&prefix)) {
+                kubectl(&["--namespace", SYSTEM, "delete", name]).await?;
+            }
+        }
+        kubectl(&["delete", "mesh", &self.name]).await.map(drop)
+    }
+
+    /// Objects, events, logs and the configuration of each Envoy; the folder.
+    async fn keep_evidence(&self) -> PathBuf {
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/e2e").join(&self.name);
+        let _ = std::fs::create_dir_all(&folder);
+        let keep = |file: &str, text: anyhow::Result<String>| {
+            let _ = std::fs::write(folder.join(file), text.unwrap_or_else(|error| format!("{error:#}")));
+        };
+        let all = "pods,services,endpointslices,deployments,statefulsets,jobs,cronjobs,replicasets";
+        keep("objects.yaml", self.kubectl(&["get", all, "--output", "yaml"]).await);
+        keep("events.txt", self.kubectl(&["get", "events", "--sort-by", ".lastTimestamp"]).await);
+        let ours = "meshes,trafficpermissions,trafficroutes,controlplanes";
+        keep("ursa.yaml", kubectl(&["get", ours, "--all-namespaces", "--output", "yaml"]).await);
+        for part in ["ursa-operator", "ursa-cp", "ursa-webhook"] {
+            let selector = format!("app.kubernetes.io/name={part}");
+            let logs = ["--namespace", SYSTEM, "logs", "--selector", &selector, "--prefix", "--tail", "2000"];
+            keep(&format!("{part}.log"), kubectl(&logs).await);
+        }
+        let pods = self.kubectl(&["get", "pods", "--output", "name"]).await.unwrap_or_default();
+        for pod in pods.lines() {
+            let name = pod.trim_start_matches("pod/");
+            keep(&format!("{name}.log"), self.kubectl(&["logs", pod, "--all-containers", "--prefix"]).await);
+            let admin = [
+                "exec",
+                pod,
+                "--container",
+                "ursa-dp",
+                "--",
+                "/usr/local/bin/ursa-dp",
+                "admin",
+                "/config_dump",
+            ];
+            keep(&format!("{name}.envoy.json"), self.kubectl(&admin).await);
+        }
+        folder
+    }
+}
+
+/// The tests' program, running in a pod.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    lines: tokio::io::Lines<BufReader<tokio::process::ChildStdout>>,
+}
+
+impl Running {
+    /// Ends it: what it says at last.
+    pub async fn stop(mut self) -> anyhow::Result<Value> {
+        drop(self.child.stdin.take());
+        self.last().await
+    }
+
+    /// Waits until it ends by itself: what it says at last.
+    pub async fn last(&mut self) -> anyhow::Result<Value> {
+        let line =
+            tokio::time::timeout(SOON * 3, self.lines.next_line()).await.context("it does not end")??;
+        Ok(serde_json::from_str(&line.context("it ended without a word")?)?)
+    }
+
+    /// Ends a load: how many calls were answered. Fails if one was not.
+    pub async fn answered_all(self) -> anyhow::Result<u64> {
+        let said = self.stop().await?;
+        anyhow::ensure!(said["failed"] == 0, "calls failed under load: {said}");
+        let answered = said["answered"].as_u64().unwrap_or_default();
+        anyhow::ensure!(answered > 0, "nothing was called: {said}");
+        println!("{answered} calls, none failed");
+        Ok(answered)
+    }
+}
+
+/// A Deployment of one pod with the tests' program; further labels of the pod and fields of the container in flow style.
+pub fn deployment(name: &str, arguments: &[impl Display], labels: &str, container: &str) -> String {
+    let arguments: Vec<String> = arguments.iter().map(|argument| format!("\"{argument}\"")).collect();
+    let arguments = arguments.join(", ");
+    format!(
+        "{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: {name}}}, spec: {{replicas: 1, selector: {{matchLabels: {{app: {name}}}}}, \
+         template: {{metadata: {{labels: {{app: {name}, {labels}}}}}, spec: {{terminationGracePeriodSeconds: 10, \
+         containers: [{{name: app, image: IMAGE, imagePullPolicy: IfNotPresent, command: [/usr/local/bin/ursa-e2e-app, {arguments}], {container}}}]}}}}}}}}\n"
+    )
+}
+
+/// A Service of the tests' servers; which pods, by labels in flow style.
+pub fn service(name: &str, selector: &str) -> String {
+    format!(
+        "{{apiVersion: v1, kind: Service, metadata: {{name: {name}}}, spec: {{selector: {{{selector}}}, ports: [\
+         {{name: http, port: 80, targetPort: 8080, appProtocol: http}}, {{name: banner, port: 9000}}, {{name: echo, port: 9001}}]}}}}\n"
+    )
+}
+
+/// A server with its Service, see [`Kind::server`].
+pub fn server(name: &str) -> String {
+    let arguments = ["serve", "--name", name, "--http", "8080", "--banner", "9000", "--echo", "9001"];
+    let probe = "readinessProbe: {httpGet: {port: 8080, path: /}, periodSeconds: 1}";
+    format!("{}---\n{}", deployment(name, &arguments, "", probe), service(name, &format!("app: {name}")))
+}

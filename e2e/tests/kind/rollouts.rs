@@ -1,0 +1,45 @@
+//! Changes of what runs, under load: nobody loses a request.
+
+use anyhow::Context as _;
+use ursa_e2e::kind::{SYSTEM, kubectl, with};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_that_is_rolled_loses_no_request() -> anyhow::Result<()> {
+    with("rolled", async |kind| {
+        tokio::try_join!(kind.server("web"), kind.client("client"))?;
+        kind.kubectl(&["scale", "deployment/web", "--replicas", "3"]).await?;
+        kind.ready("web").await?;
+        kind.mtls("Strict").await?;
+        kind.permit("all", "client", "web").await?;
+        kind.answered("client", "http://web/").await?;
+        let load = kind.load("client", "http://web/").await?;
+        let anew = kind.start("client", &["load", "--anew", "http://web/"]).await?;
+        kind.kubectl(&["rollout", "restart", "deployment/web"]).await?;
+        kind.ready("web").await?;
+        load.answered_all().await?;
+        anew.answered_all().await.map(drop)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_control_plane_that_is_rolled_costs_no_request() -> anyhow::Result<()> {
+    with("cp-rolled", async |kind| {
+        tokio::try_join!(kind.server("web"), kind.client("client"))?;
+        kind.mtls("Strict").await?;
+        kind.permit("all", "client", "web").await?;
+        kind.answered("client", "http://web/").await?;
+        let load = kind.load("client", "http://web/").await?;
+        let deployment = ["--namespace", SYSTEM, "rollout", "restart", "deployment/ursa-cp"];
+        kubectl(&deployment).await?;
+        let status = ["--namespace", SYSTEM, "rollout", "status", "deployment/ursa-cp", "--timeout", "120s"];
+        kubectl(&status).await.context("the control plane comes back")?;
+        load.answered_all().await?;
+        // Whichever replica the sidecars talk to now tells them what is new.
+        kind.delete_policy("trafficpermission", "all").await?;
+        kind.refused("client", "http://web/").await?;
+        kind.permit("all", "client", "web").await?;
+        kind.answered("client", "http://web/").await.map(drop)
+    })
+    .await
+}
