@@ -181,6 +181,9 @@ impl World {
     fn addresses(&self) -> Arc<[ServiceAddress]> {
         let mut all: BTreeMap<(IpAddr, u16), ServiceAddress> = BTreeMap::new();
         for (name, service) in &self.services {
+            let slices = self.slices_of.get(name).into_iter().flatten().map(|slice| &self.slices[slice]);
+            let meshed =
+                slices.flat_map(|slice| slice.endpoints.keys()).any(|pod| self.pods.contains_key(pod));
             for port in &service.ports {
                 for address in &service.addresses {
                     let at = ServiceAddress {
@@ -188,6 +191,7 @@ impl World {
                         port: port.port,
                         service: name.dotted(),
                         service_port: port.port,
+                        meshed,
                         instance: None,
                     };
                     all.insert((at.address, at.port), at);
@@ -204,6 +208,7 @@ impl World {
                                 port: *target,
                                 service: name.dotted(),
                                 service_port: port.port,
+                                meshed: true,
                                 instance: Some(pod.dotted()),
                             };
                             all.entry((at.address, at.port)).or_insert(at);

@@ -56,6 +56,9 @@ pub struct ServiceAddress {
     pub service: String,
     /// The service's port: another than what is called where one calls an instance.
     pub service_port: u16,
+    /// Whether workloads of some mesh serve it: then who is not in that mesh does not reach it in the clear either.
+    #[serde(default)]
+    pub meshed: bool,
     /// The dataplane that is called, where the address is that of one instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,

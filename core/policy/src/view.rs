@@ -129,7 +129,10 @@ impl MeshView {
         let mut used: BTreeMap<DestinationId, ursa_model::Balancer> = BTreeMap::new();
         let mut outbounds = Vec::with_capacity(spec.networking.outbound.len());
         for call in self.calls(spec) {
-            let chosen = self.routes.choose(&self.input.name, &caller, &call.tags);
+            let mut chosen = self.routes.choose(&self.input.name, &caller, &call.tags);
+            if call.elsewhere {
+                chosen.shares.clear();
+            }
             for share in &chosen.shares {
                 used.entry(share.destination.clone()).or_insert(chosen.balancer);
             }
@@ -224,6 +227,7 @@ impl MeshView {
             address: outbound.local_address(),
             port: outbound.port,
             tags: outbound.tags.clone(),
+            elsewhere: false,
         });
         let own = spec.networking.address;
         let known = self.input.addresses.iter().filter(move |known| {
@@ -231,14 +235,14 @@ impl MeshView {
                 // What the workload sends to itself is no call of others.
                 && known.address != own
                 && known.address.is_ipv6() == own.is_ipv6()
-                && self.serves(&known.service, known.service_port)
+                && (known.meshed || self.serves(&known.service, known.service_port))
         });
         let captured = spec.networking.capture.map(|_| &self.named);
         let by_name = captured.into_iter().flatten().flat_map(move |(service, named)| {
             let call = move |port: &u16| {
                 let port_tag = (tag::PORT.to_owned(), port.to_string());
                 let tags = [(tag::SERVICE.to_owned(), service.clone()), port_tag].into();
-                Call { address: named.address.like(own), port: *port, tags }
+                Call { address: named.address.like(own), port: *port, tags, elsewhere: false }
             };
             named.ports.iter().map(call)
         });
@@ -247,7 +251,8 @@ impl MeshView {
             let instance = known.instance.as_ref().map(|name| (tag::INSTANCE.to_owned(), name.clone()));
             let service = (tag::SERVICE.to_owned(), known.service.clone());
             let tags = [service, port].into_iter().chain(instance).collect();
-            Call { address: known.address, port: known.port, tags }
+            let elsewhere = !self.serves(&known.service, known.service_port);
+            Call { address: known.address, port: known.port, tags, elsewhere }
         }))
     }
 
@@ -351,6 +356,8 @@ pub(crate) struct Call {
     pub(crate) address: IpAddr,
     pub(crate) port: u16,
     pub(crate) tags: Tags,
+    /// It is of another mesh: refused.
+    pub(crate) elsewhere: bool,
 }
 
 impl Call {
