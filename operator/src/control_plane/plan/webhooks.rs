@@ -111,10 +111,6 @@ fn pod_conditions(source: &Source<'_>) -> Value {
     json!([
         {"name": "not-system", "expression": format!("!(request.namespace in [{}])", quoted.join(", "))},
         {
-            "name": "not-host-network",
-            "expression": "!has(object.spec.hostNetwork) || !object.spec.hostNetwork",
-        },
-        {
             "name": "not-opted-out",
             "expression": format!(
                 "!has(object.metadata.labels) || !('{INJECTION}' in object.metadata.labels) || object.metadata.labels['{INJECTION}'] != 'disabled'"
