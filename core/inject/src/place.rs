@@ -28,12 +28,21 @@ pub(crate) fn add(pod: &mut Value, init: Container, mut sidecar: Container, mode
 }
 
 /// Capture comes first, then the proxy, then all others in the order that they have: whatever runs before is not meshed.
-/// Others may have put theirs in front since.
+/// Where the proxy is no init container, capture comes after the others, which would call a proxy that is not there yet.
+/// Others may have put theirs elsewhere since.
 pub(crate) fn sort(pod: &mut Value) {
+    let is_sidecar = |container: &Value| container["name"] == SIDECAR_CONTAINER;
+    let native = pod["spec"]["initContainers"].as_array().is_some_and(|list| list.iter().any(is_sidecar));
     for name in LISTS {
         if let Some(list) = pod["spec"].get_mut(name).and_then(Value::as_array_mut) {
             list.sort_by_key(|container| match container["name"].as_str() {
-                Some(INIT_CONTAINER) => 0,
+                Some(INIT_CONTAINER) => {
+                    if native {
+                        0
+                    } else {
+                        3
+                    }
+                }
                 Some(SIDECAR_CONTAINER) => 1,
                 _ => 2,
             });
