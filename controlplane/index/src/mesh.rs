@@ -92,16 +92,23 @@ impl MeshState {
         }
     }
 
+    /// Whether nothing is left of the mesh.
+    pub(crate) fn is_over(&self) -> bool {
+        !self.dirty
+            && !self.offer_dirty
+            && self.objects.is_empty()
+            && self.presence.is_empty()
+            && self.subscribers.is_empty()
+            && self.observed.is_empty()
+    }
+
     /// When [`Self::expire`] will next change something.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let now = Instant::now();
         let replaced = self.replaced.values().copied().filter(|until| *until > now);
-        self.presence
-            .values()
-            .filter_map(Presence::deadline)
-            .chain(self.shift.deadline())
-            .chain(replaced)
-            .min()
+        // What is to be worked out anyway waits for nothing else: while that fails, its deadline would stay in the past.
+        let shift = self.shift.deadline().filter(|_| !self.dirty);
+        self.presence.values().filter_map(Presence::deadline).chain(shift).chain(replaced).min()
     }
 
     pub(crate) fn expire(&mut self, now: Instant) {
@@ -138,6 +145,7 @@ impl MeshState {
         let Some(spec) = mesh else {
             // Policies without their mesh say nothing; what proxies have stays until the mesh is known again.
             (self.view, self.held) = (None, None);
+            (self.shift, self.passed_on) = (Shift::default(), BTreeSet::new());
             (self.dirty, self.offer_dirty) = (false, true);
             return Ok(());
         };
@@ -485,4 +493,30 @@ impl Subscriber {
 fn same(a: &ResourceSet, b: &ResourceSet) -> bool {
     a.len() == b.len()
         && a.iter().zip(b).all(|((a_key, a), (b_key, b))| a_key == b_key && a.version == b.version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A state that waits for nothing must say so: the writer would never sleep.
+    #[tokio::test]
+    async fn a_mesh_that_is_gone_waits_for_nothing() {
+        let store = ursa_store::Store::memory();
+        let authority = Arc::new(Authority::standalone(store, "east"));
+        let mut mesh = MeshState::default();
+        let version = std::iter::once(("version".to_owned(), "v2".to_owned())).collect();
+        let subset = DestinationId { mesh: "m".into(), service: "web".into(), subset: version };
+        mesh.shift.pass_on([subset].into(), Instant::now());
+        mesh.shift.pass_on(BTreeSet::new(), Instant::now());
+        assert!(mesh.deadline().is_some());
+        mesh.dirty = true;
+        assert!(mesh.deadline().is_none(), "while it is to be worked out");
+        let (none, mut interner) = (Arc::default(), Interner::default());
+        mesh.rebuild("m", &authority, &Ingresses::new(), &none, &mut interner, 1).await.unwrap();
+        assert!(mesh.deadline().is_none(), "its routes are gone with it");
+        assert!(!mesh.is_over(), "that the zone is no longer in it is yet to be said");
+        mesh.offer("m", "east", &Insights::default(), true);
+        assert!(mesh.is_over());
+    }
 }

@@ -239,6 +239,7 @@ impl Writer {
         for (name, mesh) in meshes.iter_mut() {
             mesh.report(name, authority.zone(), &self.insights, offers);
         }
+        meshes.retain(|_, mesh| !mesh.is_over());
         for done in drained.drain(..) {
             let _ = done.send(());
         }
