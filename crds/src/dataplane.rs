@@ -24,6 +24,17 @@ use crate::{Duration, Tags};
     doc = "One workload's proxy on a virtual machine or other host that is not Kubernetes.",
     printcolumn(name = "Mesh", type_ = "string", json_path = ".spec.mesh"),
     printcolumn(name = "Address", type_ = "string", json_path = ".spec.networking.address"),
+    printcolumn(
+        name = "Accepted",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Accepted')].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Accepted')].reason",
+        priority = 1
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     crates(kube_core = "::kube_core")
 )]

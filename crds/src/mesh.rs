@@ -17,6 +17,17 @@ use crate::Duration;
     status = "crate::Status",
     doc = "A tenant of the service mesh with its own certificate authorities, identities, policies and services.",
     printcolumn(name = "mTLS", type_ = "string", json_path = ".spec.mtls.enabledBackend"),
+    printcolumn(
+        name = "Accepted",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Accepted')].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Accepted')].reason",
+        priority = 1
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     crates(kube_core = "::kube_core")
 )]

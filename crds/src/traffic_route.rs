@@ -20,6 +20,17 @@ use crate::{Selector, Tags};
     status = "crate::Status",
     doc = "Splits the traffic from sources to a service over subsets of its instances, by weight.",
     printcolumn(name = "Mesh", type_ = "string", json_path = ".spec.mesh"),
+    printcolumn(
+        name = "Accepted",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Accepted')].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Accepted')].reason",
+        priority = 1
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     crates(kube_core = "::kube_core")
 )]
