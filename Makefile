@@ -23,6 +23,9 @@ WITH_CAPTURE = scripts/install-capture-tools;
 # The tests' Kubernetes cluster, made by kind. Set URSA_KUBECONFIG to use another one, which the tests may fill and change.
 WITH_CLUSTER = KUBECONFIG="$$(scripts/test-cluster)"; export KUBECONFIG;
 
+# The tests hold the Helm chart against what Helm makes of it.
+WITH_HELM = URSA_HELM="$$(scripts/install-helm)"; export URSA_HELM;
+
 # Its images of this build, in that cluster.
 WITH_IMAGES = images="$$(scripts/test-images "$(TARGET)/debug")"; eval "$$images";
 
@@ -43,7 +46,11 @@ check: format lint arrows generated licences ## everything that needs no running
 
 .PHONY: test
 test: build ## all tests, with real Envoys, a real Redis and a real Kubernetes cluster
-	@$(WITH_TOOLS) $(WITH_CAPTURE) $(WITH_CLUSTER) $(WITH_IMAGES) cargo test --workspace --no-fail-fast
+	@$(WITH_TOOLS) $(WITH_CAPTURE) $(WITH_HELM) $(WITH_CLUSTER) $(WITH_IMAGES) cargo test --workspace --no-fail-fast
+
+.PHONY: test-long
+test-long: build ## the tests on the cluster with many more rounds of what must never fail (about an hour)
+	@$(WITH_TOOLS) $(WITH_CLUSTER) $(WITH_IMAGES) URSA_TEST_LONG=1 cargo test --workspace --no-fail-fast --test 'kind*' -- --nocapture
 
 .PHONY: images
 images: ## makes the images of Ursa from a release build, with the machine's Docker; URSA_TAG (dev), URSA_IMAGE_PREFIX

@@ -64,9 +64,23 @@ impl Cluster {
         self.api(kind).create(&PostParams::default(), &object).await
     }
 
+    /// Deletes an object.
+    pub async fn delete(&self, kind: Kind, name: &str) -> anyhow::Result<()> {
+        self.api(kind).delete(name, &DeleteParams::default()).await?;
+        Ok(())
+    }
+
     /// The columns and the row that `kubectl get` shows of an object.
     pub async fn columns(&self, kind: Kind, name: &str) -> anyhow::Result<Vec<(String, Value)>> {
-        let path = format!("{}/{name}", self.api(kind).resource_url());
+        self.columns_at(&format!("{}/{name}", self.api(kind).resource_url())).await
+    }
+
+    /// The same of an object of Ursa's by its path below the group's version.
+    pub async fn columns_of(&self, object: &str) -> anyhow::Result<Vec<(String, Value)>> {
+        self.columns_at(&format!("/apis/{}/{object}", ursa_crds::API_VERSION)).await
+    }
+
+    async fn columns_at(&self, path: &str) -> anyhow::Result<Vec<(String, Value)>> {
         let request = http::Request::get(path)
             .header("accept", "application/json;as=Table;g=meta.k8s.io;v=v1")
             .body(Vec::new())?;

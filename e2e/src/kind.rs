@@ -246,8 +246,18 @@ impl Kind {
 
     /// Runs the tests' program in a pod of a Deployment: what it printed.
     pub async fn exec(&self, deployment: &str, arguments: &[&str]) -> anyhow::Result<Value> {
-        let deployment = format!("deployment/{deployment}");
-        let command = ["exec", &deployment, "--container", "app", "--", "/usr/local/bin/ursa-e2e-app"];
+        self.exec_program(deployment, "ursa-e2e-app", arguments).await
+    }
+
+    /// The same with another program of its image.
+    pub async fn exec_program(
+        &self,
+        deployment: &str,
+        program: &str,
+        arguments: &[&str],
+    ) -> anyhow::Result<Value> {
+        let (deployment, program) = (format!("deployment/{deployment}"), format!("/usr/local/bin/{program}"));
+        let command = ["exec", &deployment, "--container", "app", "--", &program];
         let said = self.kubectl(&[&command[..], arguments].concat()).await?;
         serde_json::from_str(said.trim()).with_context(|| format!("not JSON: {said}"))
     }
@@ -260,6 +270,17 @@ impl Kind {
     /// The call is answered soon.
     pub async fn answered(&self, from: &str, url: &str) -> anyhow::Result<Value> {
         eventually(&format!("{from} is answered by {url}"), SOON, async || self.call(from, url).await).await
+    }
+
+    /// The call is answered soon, to a caller whose certificate the server's proxy has seen.
+    pub async fn known(&self, from: &str, url: &str) -> anyhow::Result<Value> {
+        eventually(&format!("{url} knows {from}"), SOON, async || {
+            let answer = self.call(from, url).await?;
+            let caller = answer["caller"].as_str().unwrap_or_default();
+            anyhow::ensure!(caller.contains("URI=spiffe://"), "{answer}");
+            Ok(answer)
+        })
+        .await
     }
 
     /// The call is refused soon.
@@ -353,11 +374,18 @@ impl Running {
     /// Ends it: what it says at last.
     pub async fn stop(mut self) -> anyhow::Result<Value> {
         drop(self.child.stdin.take());
-        self.last().await
+        self.said().await
     }
 
-    /// Waits until it ends by itself: what it says at last.
-    pub async fn last(&mut self) -> anyhow::Result<Value> {
+    /// Ends what says nothing at last.
+    pub async fn end(mut self) -> anyhow::Result<()> {
+        drop(self.child.stdin.take());
+        tokio::time::timeout(SOON, self.child.wait()).await.context("it does not end")??;
+        Ok(())
+    }
+
+    /// Waits for what it says next.
+    pub async fn said(&mut self) -> anyhow::Result<Value> {
         let line =
             tokio::time::timeout(SOON * 3, self.lines.next_line()).await.context("it does not end")??;
         Ok(serde_json::from_str(&line.context("it ended without a word")?)?)

@@ -1,12 +1,13 @@
 //! On a real Kubernetes API server: the definitions, and a control plane whose store it is.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use kube::ResourceExt as _;
 use kube::api::DeleteParams;
+use serde_json::{Value, json};
 use ursa_crds::{KINDS, Kind, Owner};
 use ursa_e2e::cluster::{Cluster, parse};
 use ursa_e2e::{Banner, MTLS, Workload, World, answer, eventually, permission, refused};
@@ -30,25 +31,6 @@ fn kinds() -> impl Iterator<Item = Kind> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn samples_are_taken_and_every_column_shows_something() -> anyhow::Result<()> {
-    let cluster = Cluster::connect("samples").await?;
-    for kind in kinds() {
-        let sample = file(&format!("config/samples/{}.yaml", kind.info().singular))?;
-        let stored = cluster.apply(&sample).await.with_context(|| format!("the sample of {kind}"))?;
-        let columns = cluster.columns(kind, &stored.name_any()).await?;
-        for (title, cell) in &columns {
-            assert!(
-                !cell.is_null() && cell != "" && cell != "<unknown>",
-                "{kind}: column {title}: {columns:?}"
-            );
-        }
-        assert_eq!(columns.first().map(|(title, _)| title.as_str()), Some("Name"));
-        cluster.api(kind).delete(&stored.name_any(), &DeleteParams::default()).await?;
-    }
-    cluster.end().await
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn what_is_invalid_is_refused_with_the_reason() -> anyhow::Result<()> {
     let cluster = Cluster::connect("invalid").await?;
     for kind in kinds() {
@@ -62,6 +44,48 @@ async fn what_is_invalid_is_refused_with_the_reason() -> anyhow::Result<()> {
         }
     }
     cluster.end().await
+}
+
+/// What a program prints.
+async fn printed(program: &str, arguments: &[&str]) -> anyhow::Result<String> {
+    let output = tokio::process::Command::new(program).args(arguments).output().await;
+    let output = output.with_context(|| format!("cannot run {program}"))?;
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    anyhow::ensure!(output.status.success(), "{program}: {}", text(output.stderr));
+    Ok(text(output.stdout))
+}
+
+/// Objects by kind and name. Empty lists and maps, which a chart cannot leave out, say nothing.
+fn objects(yaml: &str) -> anyhow::Result<BTreeMap<String, Value>> {
+    fn prune(value: &mut Value) {
+        if let Value::Object(fields) = value {
+            fields.values_mut().for_each(prune);
+            fields.retain(|_, field| *field != json!([]) && *field != json!({}));
+        }
+        if let Value::Array(items) = value {
+            items.iter_mut().for_each(prune);
+        }
+    }
+    let documents = ursa_crds::parse_documents(yaml.as_bytes())?.into_iter().map(|mut object| {
+        prune(&mut object);
+        (format!("{} {}", object["kind"], object["metadata"]["name"]), object)
+    });
+    Ok(documents.collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn helm_and_kustomize_install_the_same() -> anyhow::Result<()> {
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config");
+    let folder = |name: &str| config.join(name).display().to_string();
+    let helm = std::env::var("URSA_HELM").context("URSA_HELM is not set; see `make test`")?;
+    let chart = folder("chart/ursa");
+    let of_helm = printed(&helm, &["template", "ursa", &chart, "--namespace", "ursa-system"]).await?;
+    let of_kustomize = printed("kubectl", &["kustomize", &folder("base")]).await?;
+    let (of_helm, mut of_kustomize) = (objects(&of_helm)?, objects(&of_kustomize)?);
+    // Helm makes the namespace by --create-namespace.
+    anyhow::ensure!(of_kustomize.remove("\"Namespace\" \"ursa-system\"").is_some());
+    assert_eq!(of_helm, of_kustomize);
+    printed(&helm, &["lint", "--strict", &chart]).await.map(drop)
 }
 
 #[tokio::test(flavor = "multi_thread")]

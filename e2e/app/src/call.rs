@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
+use axum::body::Body;
+use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, lookup_host};
@@ -79,8 +81,28 @@ pub(crate) async fn load(url: &str, anew: bool, callers: u32) -> anyhow::Result<
     Ok(())
 }
 
+pub(crate) async fn flips(url: &str) -> anyhow::Result<()> {
+    let client = client(true)?;
+    let calls = async {
+        let mut before = None;
+        loop {
+            let answered = ask(&client, url).await.is_ok();
+            if before.replace(answered) != Some(answered) {
+                let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+                println!("{}", json!({"answered": answered, "at": u64::try_from(at).unwrap_or(u64::MAX)}));
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::select! {
+        () = calls => {}
+        () = told_to_stop() => {}
+    }
+    Ok(())
+}
+
 /// By the end of the standard input.
-async fn told_to_stop() {
+pub(crate) async fn told_to_stop() {
     let (ended, stop) = tokio::sync::oneshot::channel();
     // A thread of its own, which the end of the process need not wait for.
     std::thread::spawn(move || {
@@ -131,6 +153,31 @@ pub(crate) async fn hold(address: &str) -> anyhow::Result<()> {
         "{}",
         json!({"cut": error.is_some(), "error": error, "milliseconds": started.elapsed().as_millis()})
     );
+    Ok(())
+}
+
+pub(crate) async fn hold_http(address: &str) -> anyhow::Result<()> {
+    let stream = TcpStream::connect(address).await?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    let mut answered = 0_u64;
+    let status = loop {
+        let request = axum::http::Request::get("/").header("host", address).body(Body::empty())?;
+        // Fails if the connection has ended: another one is not opened.
+        let answer = timeout(PATIENCE, sender.send_request(request)).await??;
+        let status = answer.status();
+        axum::body::to_bytes(Body::new(answer.into_body()), 1 << 16).await?;
+        if !status.is_success() {
+            break status.as_u16();
+        }
+        answered += 1;
+        if answered == 1 {
+            println!("{}", json!({"talking": true}));
+        }
+        sender.ready().await?;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    println!("{}", json!({"answered": answered, "status": status}));
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 mod call;
 mod serve;
+mod sniff;
 
 use std::time::Duration;
 
@@ -51,10 +52,30 @@ enum Command {
         /// HOST:PORT.
         address: String,
     },
+    /// Fails unless a connection opens.
+    Reach {
+        /// HOST:PORT.
+        address: String,
+    },
     /// Keeps a connection to an echo until that or its standard input ends; tells how long it lived.
     Hold {
         /// HOST:PORT.
         address: String,
+    },
+    /// Calls on one connection, never on another, until it is not answered by 200; tells what it got then.
+    HoldHttp {
+        /// HOST:PORT.
+        address: String,
+    },
+    /// Calls all the time, each time on a connection of its own, until its standard input ends; tells when (in milliseconds
+    /// since 1970) it is first answered, or first refused, after it was not.
+    Flips { url: String },
+    /// Looks at all that crosses the host's network, until its standard input ends; says how many frames to or from an
+    /// address had each text in them. Needs CAP_NET_RAW.
+    Sniff {
+        #[arg(long)]
+        address: std::net::Ipv4Addr,
+        texts: Vec<String>,
     },
     /// Looks a name up, as the C library does.
     Resolve { name: String },
@@ -81,7 +102,11 @@ async fn main() -> anyhow::Result<std::process::ExitCode> {
         Command::Count { url, times } => call::count(&url, times).await?,
         Command::Load { url, anew, callers } => call::load(&url, anew, callers).await?,
         Command::Listen { address } => call::listen(&address).await?,
+        Command::Reach { address } => drop(tokio::net::TcpStream::connect(&address).await?),
         Command::Hold { address } => call::hold(&address).await?,
+        Command::HoldHttp { address } => call::hold_http(&address).await?,
+        Command::Flips { url } => call::flips(&url).await?,
+        Command::Sniff { address, texts } => sniff::until_told(address, texts).await?,
         Command::Resolve { name } => call::resolve(&name).await?,
         Command::Sleep { seconds, code } => {
             tokio::time::sleep(Duration::from_secs(seconds)).await;

@@ -1,8 +1,8 @@
 //! What gets a sidecar, what does not, and that each kind of workload lives with it.
 
 use serde_json::Value;
-use ursa_e2e::eventually;
 use ursa_e2e::kind::{Kind, SOON, apply, condition, deployment, image, json, kubectl, with};
+use ursa_e2e::{eventually, rounds};
 
 /// A pod of the tests' program; further fields of the pod, its metadata and its container in flow style.
 fn pod(name: &str, metadata: &str, spec: &str, container: &str) -> String {
@@ -146,11 +146,16 @@ async fn a_workload_that_calls_at_its_first_instruction_is_answered() -> anyhow:
         let arguments = ["serve", "--http", "8080", "--first", "http://web/"];
         let several = deployment("eager", &arguments, "", "").replace("replicas: 1", "replicas: 8");
         kind.apply(&several).await?;
-        kind.ready("eager").await?;
-        let pods = json(&["--namespace", &kind.name, "get", "pods", "--selector", "app=eager"]).await?;
-        for pod in pods["items"].as_array().into_iter().flatten() {
-            let restarts = &pod["status"]["containerStatuses"][0]["restartCount"];
-            anyhow::ensure!(*restarts == 0, "{} was refused {restarts} times", pod["metadata"]["name"]);
+        for round in 0..rounds(1, 60) {
+            if round > 0 {
+                kind.kubectl(&["rollout", "restart", "deployment/eager"]).await?;
+            }
+            kind.ready("eager").await?;
+            let pods = json(&["--namespace", &kind.name, "get", "pods", "--selector", "app=eager"]).await?;
+            for pod in pods["items"].as_array().into_iter().flatten() {
+                let restarts = &pod["status"]["containerStatuses"][0]["restartCount"];
+                anyhow::ensure!(*restarts == 0, "{} was refused {restarts} times", pod["metadata"]["name"]);
+            }
         }
         Ok(())
     })

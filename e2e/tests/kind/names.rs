@@ -1,11 +1,22 @@
 //! Names and addresses: of the mesh, of the cluster, and of neither.
 
+use std::collections::BTreeSet;
+
+use anyhow::Context as _;
 use ursa_e2e::eventually;
 use ursa_e2e::kind::{Kind, SOON, with};
 
+/// The addresses of a name, as glibc and musl find them.
 async fn resolves(kind: &Kind, name: &str) -> anyhow::Result<Vec<String>> {
-    let said = kind.exec("client", &["resolve", name]).await?;
-    Ok(serde_json::from_value(said["addresses"].clone())?)
+    let addresses = |said: serde_json::Value| {
+        let found = serde_json::from_value::<BTreeSet<String>>(said["addresses"].clone());
+        found.with_context(|| said.to_string())
+    };
+    let glibc = addresses(kind.exec("client", &["resolve", name]).await?)?;
+    // No library of the image's is asked: what the program has of musl is in it.
+    let musl = addresses(kind.exec_program("client", "resolve-musl", &[name]).await?)?;
+    anyhow::ensure!(glibc == musl, "{name}: {glibc:?} by glibc, {musl:?} by musl");
+    Ok(glibc.into_iter().collect())
 }
 
 /// Whether a connection opens and stays open for a while, or brings something.

@@ -2,6 +2,7 @@
 
 use anyhow::Context as _;
 use ursa_e2e::kind::{SYSTEM, kubectl, with};
+use ursa_e2e::rounds;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_application_that_is_rolled_loses_no_request() -> anyhow::Result<()> {
@@ -14,8 +15,10 @@ async fn an_application_that_is_rolled_loses_no_request() -> anyhow::Result<()> 
         kind.answered("client", "http://web/").await?;
         let load = kind.load("client", "http://web/").await?;
         let anew = kind.start("client", &["load", "--anew", "http://web/"]).await?;
-        kind.kubectl(&["rollout", "restart", "deployment/web"]).await?;
-        kind.ready("web").await?;
+        for _ in 0..rounds(1, 20) {
+            kind.kubectl(&["rollout", "restart", "deployment/web"]).await?;
+            kind.ready("web").await?;
+        }
         load.answered_all().await?;
         anew.answered_all().await.map(drop)
     })
@@ -30,10 +33,13 @@ async fn a_control_plane_that_is_rolled_costs_no_request() -> anyhow::Result<()>
         kind.permit("all", "client", "web").await?;
         kind.answered("client", "http://web/").await?;
         let load = kind.load("client", "http://web/").await?;
-        let deployment = ["--namespace", SYSTEM, "rollout", "restart", "deployment/ursa-cp"];
-        kubectl(&deployment).await?;
-        let status = ["--namespace", SYSTEM, "rollout", "status", "deployment/ursa-cp", "--timeout", "120s"];
-        kubectl(&status).await.context("the control plane comes back")?;
+        for _ in 0..rounds(1, 10) {
+            let deployment = ["--namespace", SYSTEM, "rollout", "restart", "deployment/ursa-cp"];
+            kubectl(&deployment).await?;
+            let status =
+                ["--namespace", SYSTEM, "rollout", "status", "deployment/ursa-cp", "--timeout", "120s"];
+            kubectl(&status).await.context("the control plane comes back")?;
+        }
         load.answered_all().await?;
         // Whichever replica the sidecars talk to now tells them what is new.
         kind.delete_policy("trafficpermission", "all").await?;
