@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use ursa_e2e::eventually;
-use ursa_e2e::kind::{Kind, SOON, SYSTEM, json, kubectl, with};
+use ursa_e2e::kind::{Kind, SOON, SYSTEM, Usage, json, kubectl, usage, with};
 
 /// Replicas of a Deployment of Ursa's own, and waits until there are so many.
 async fn scale(deployment: &str, replicas: u32) -> anyhow::Result<()> {
@@ -79,6 +79,21 @@ async fn while_no_webhook_serves_only_meshed_pods_wait() -> anyhow::Result<()> {
             Ok(())
         })
         .await
+    })
+    .await?;
+    what_is_idle_does_nothing().await
+}
+
+/// After all that the tests made and removed. What works without a pause uses a core, or its share of one.
+async fn what_is_idle_does_nothing() -> anyhow::Result<()> {
+    eventually("Ursa is idle", Duration::from_mins(3), async || {
+        let ours = usage().await?.into_iter().filter(|usage| usage.namespace == SYSTEM);
+        let (busy, idle): (Vec<_>, Vec<_>) = ours.partition(|usage| usage.millicores > 50);
+        anyhow::ensure!(busy.is_empty() && idle.len() >= 5, "busy: {busy:?}, idle: {idle:?}");
+        for Usage { container, millicores, mebibytes, .. } in idle {
+            println!("figure: {container} at rest: {mebibytes} MiB, {millicores}m CPU");
+        }
+        Ok(())
     })
     .await
 }

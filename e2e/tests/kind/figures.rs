@@ -6,8 +6,8 @@ use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use kube::api::{Api, PostParams};
-use serde_json::{Value, json};
-use ursa_e2e::kind::{Kind, SOON, SYSTEM, image, kubectl, with};
+use serde_json::json;
+use ursa_e2e::kind::{SOON, SYSTEM, Usage, image, usage, with};
 use ursa_e2e::rounds;
 
 /// The times that half and nearly all of them stay below.
@@ -87,31 +87,12 @@ async fn how_soon_a_permission_takes_effect() -> anyhow::Result<()> {
         calls.end().await?;
         figure("kubectl delete of a permission, until a request is refused", times.0)?;
         figure("kubectl apply of a permission, until a request is answered", times.1)?;
-        at_rest(kind).await
-    })
-    .await
-}
-
-/// What the kubelet sees of containers, as long as nothing changes.
-async fn at_rest(kind: &Kind) -> anyhow::Result<()> {
-    let nodes = kubectl(&["get", "nodes", "--output", "jsonpath={.items[*].metadata.name}"]).await?;
-    for node in nodes.split_whitespace() {
-        let path = format!("/api/v1/nodes/{node}/proxy/stats/summary");
-        let summary: Value = serde_json::from_str(&kubectl(&["get", "--raw", &path]).await?)?;
-        for pod in summary["pods"].as_array().into_iter().flatten() {
-            let namespace = &pod["podRef"]["namespace"];
-            if *namespace != SYSTEM && *namespace != kind.name.as_str() {
-                continue;
-            }
-            for container in pod["containers"].as_array().into_iter().flatten() {
-                let memory = container["memory"]["workingSetBytes"].as_u64().unwrap_or_default() >> 20;
-                let cores = container["cpu"]["usageNanoCores"].as_u64().unwrap_or_default() / 1_000_000;
-                println!(
-                    "figure: {} of {}: {memory} MiB, {cores}m CPU",
-                    container["name"], pod["podRef"]["name"]
-                );
+        for Usage { namespace, pod, container, millicores, mebibytes } in usage().await? {
+            if [SYSTEM, &kind.name].contains(&namespace.as_str()) {
+                println!("figure: {container} of {pod}: {mebibytes} MiB, {millicores}m CPU");
             }
         }
-    }
-    Ok(())
+        Ok(())
+    })
+    .await
 }
