@@ -166,6 +166,9 @@ pub(crate) enum Generate {
         /// The only zone in which it counts
         #[arg(long)]
         zone: Option<String>,
+        /// A tag that the dataplane proves, for its identity if the mesh declares it (Mesh spec.identityTags); may be repeated
+        #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = tag)]
+        tags: Vec<(String, String)>,
         #[command(flatten)]
         validity: Validity,
     },
@@ -313,6 +316,12 @@ pub(crate) enum Shell {
     Bash,
     Zsh,
     Fish,
+}
+
+/// A tag as an argument says it.
+fn tag(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::collections::BTreeMap;
+
 use common::World;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -29,6 +31,10 @@ async fn a_dataplane_token_says_what_was_asked_for_and_no_more() {
         "db",
         "--zone",
         "east",
+        "--tag",
+        "team=payments",
+        "--tag",
+        "example.com/tier=a.b",
         "-m",
         "m",
     ];
@@ -39,6 +45,9 @@ async fn a_dataplane_token_says_what_was_asked_for_and_no_more() {
         zone: Some("east".into()),
         name: Some("redis-1".into()),
         services: vec!["redis".into(), "db".into()],
+        tags: [("team", "payments"), ("example.com/tier", "a.b")]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into(),
     };
     assert_eq!(world.tokens.verify_dataplane(&both, now).unwrap(), claims);
     let later = |minutes: i64| now + jiff::SignedDuration::from_mins(minutes);
@@ -46,8 +55,13 @@ async fn a_dataplane_token_says_what_was_asked_for_and_no_more() {
     assert!(world.tokens.verify_dataplane(&both, later(95)).is_err(), "after --valid-for");
 
     let service = token(&world, &["dataplane-token", "--service", "redis"]).await;
-    let claims =
-        DataplaneClaims { mesh: "default".into(), zone: None, name: None, services: vec!["redis".into()] };
+    let claims = DataplaneClaims {
+        mesh: "default".into(),
+        zone: None,
+        name: None,
+        services: vec!["redis".into()],
+        tags: BTreeMap::new(),
+    };
     assert_eq!(world.tokens.verify_dataplane(&service, now).unwrap(), claims);
 }
 
@@ -73,6 +87,7 @@ async fn what_is_no_request_is_usage_and_what_is_refused_is_named() {
         &["dataplane-token", "--valid-for", "1h"][..],
         &["dataplane-token", "--name", "a"],
         &["dataplane-token", "--name", "a", "--valid-for", "soon"],
+        &["dataplane-token", "--name", "a", "--valid-for", "1h", "--tag", "team"],
         &["user-token", "--name", "a", "--valid-for", "1h"],
     ] {
         let ran = world.run(&[&["generate"], wrong].concat()).await;

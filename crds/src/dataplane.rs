@@ -1,6 +1,6 @@
 //! `Dataplane`: one workload's proxy on a machine that is not Kubernetes; there, pods are discovered.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use kube_derive::CustomResource;
@@ -49,6 +49,10 @@ pub struct DataplaneSpec {
     pub mesh: String,
     /// Addresses and ports.
     pub networking: Networking,
+    /// Tags that its data-plane token proves, of which those that the mesh declares are part of its identity. Written by the
+    /// control plane whenever the agent registers; what else is written here is replaced then.
+    #[serde(default, skip_serializing_if = "Tags::is_empty")]
+    pub token_tags: Tags,
     /// The pod behind it, on Kubernetes. Discovery says it, users never do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
@@ -63,8 +67,14 @@ pub struct Pod {
     pub namespace: String,
     /// Its unique id, which its token is bound to.
     pub uid: String,
-    /// The service in its certificate.
+    /// The service in its certificate, unless a wish is granted: its oldest Service, else its workload.
     pub service: String,
+    /// The service that its annotation wishes to have in its certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wished_service: Option<String>,
+    /// What its Services wish to be called in the mesh instead of `<name>.<namespace>`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub wished_names: BTreeMap<String, String>,
     /// What it has as a caller, whatever it serves.
     pub tags: Tags,
     /// Ports of inbounds that are not ready, by Kubernetes.

@@ -44,10 +44,10 @@ pub use definitions::{Definition, OPERATOR_KINDS, OperatorKind, definitions};
 pub use duration::Duration;
 pub use kinds::{KINDS, Kind, KindInfo, Owner, Scope, Spec};
 pub use mesh::{
-    CaBackend, CaType, DpCert, Mesh, MeshNetworking, MeshOutbound, MeshSpec, Mtls, MtlsMode, ProvidedConf,
-    Rotation, Routing, SecretRef,
+    CaBackend, CaType, DpCert, GrantedService, IdentityTag, Members, Mesh, MeshNetworking, MeshOutbound,
+    MeshSpec, Mtls, MtlsMode, ProvidedConf, Rotation, Routing, SecretRef,
 };
-pub use mesh_zone::{AvailableService, MeshZone, MeshZoneSpec, ZoneBackend};
+pub use mesh_zone::{AvailableService, MeshZone, MeshZoneSpec, WorkloadIdentity, ZoneBackend};
 pub use object::{Meta, Object, ObjectKey};
 pub use secret::{Secret, SecretSpec, SecretValue};
 pub use status::Status;

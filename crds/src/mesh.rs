@@ -42,6 +42,18 @@ pub struct MeshSpec {
     /// What becomes of traffic that is not for the mesh.
     #[serde(default)]
     pub networking: MeshNetworking,
+    /// Who may join the mesh; everybody if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub members: Option<Members>,
+    /// Who may carry a name of a service that is not `<service>.<own namespace>`, such as `redis`. Virtual machines carry what
+    /// their tokens say; a name that is listed here is refused to them in zones that it does not list.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub services: Vec<GrantedService>,
+    /// Which tags are part of workloads' identities, so that permissions may select sources by them, and who may carry them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["key"]))]
+    pub identity_tags: Vec<IdentityTag>,
 }
 
 impl MeshSpec {
@@ -51,6 +63,58 @@ impl MeshSpec {
         let enabled = mtls.enabled_backend.as_deref()?;
         mtls.backends.iter().find(|backend| backend.name == enabled)
     }
+}
+
+/// Who may join a mesh.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Members {
+    /// Namespaces whose pods may; all if left out or empty. Virtual machines have none, and are not judged by it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000), inner(length(min = 1, max = 63)), extend("x-kubernetes-list-type" = "set"))]
+    pub namespaces: Vec<String>,
+    /// Zones whose workloads may; all if left out or empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000), inner(length(min = 1, max = 63)), extend("x-kubernetes-list-type" = "set"))]
+    pub zones: Vec<String>,
+}
+
+/// Who may carry the name of a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GrantedService {
+    /// The service's name in the mesh.
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[A-Za-z0-9._-]+$"))]
+    pub name: String,
+    /// Namespaces whose pods may; all if left out or empty. Virtual machines have none, and are not judged by it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000), inner(length(min = 1, max = 63)), extend("x-kubernetes-list-type" = "set"))]
+    pub namespaces: Vec<String>,
+    /// Zones whose workloads may; all if left out or empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000), inner(length(min = 1, max = 63)), extend("x-kubernetes-list-type" = "set"))]
+    pub zones: Vec<String>,
+}
+
+/// A tag that is part of workloads' identities, and who may carry it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "!self.key.startsWith('ursamesh.io/')",
+    "message": "service, zone and namespace are part of each identity, and other tags of ursamesh.io never are"
+}]))]
+pub struct IdentityTag {
+    /// The tag's key.
+    #[schemars(length(min = 1, max = 317))]
+    pub key: String,
+    /// Namespaces whose pods may; all if left out or empty. Virtual machines have none; their tokens say what they carry.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000), inner(length(min = 1, max = 63)), extend("x-kubernetes-list-type" = "set"))]
+    pub namespaces: Vec<String>,
+    /// Zones whose workloads may; all if left out or empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000), inner(length(min = 1, max = 63)), extend("x-kubernetes-list-type" = "set"))]
+    pub zones: Vec<String>,
 }
 
 /// What becomes of traffic that is not for the mesh.

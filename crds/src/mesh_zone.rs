@@ -45,6 +45,26 @@ pub struct MeshZoneSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100_000))]
     pub services: Vec<AvailableService>,
+    /// Who its workloads are, those that only call included, ordered; left out by control planes that do not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 100_000))]
+    pub identities: Option<Vec<WorkloadIdentity>>,
+}
+
+/// The identity of workloads of a zone, without the names of their proxies.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadIdentity {
+    /// The primary service.
+    #[schemars(length(min = 1, max = 253))]
+    pub service: String,
+    /// The namespace; left out where there is none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 63))]
+    pub namespace: String,
+    /// The tags in it: those that the mesh declares as identity and the workloads may carry.
+    #[serde(default, skip_serializing_if = "Tags::is_empty")]
+    pub tags: Tags,
 }
 
 /// A backend of the mesh, as far as one zone relies on it.

@@ -16,7 +16,7 @@ use crate::body::{BodyError, LIMIT, whole};
 use crate::metrics::{Metrics, Path};
 use crate::mutate::Mutator;
 use crate::review::{self, Verdict};
-use crate::validate;
+use crate::validate::Validator;
 
 /// The API server gives up after 5 s; whoever is slower is not it.
 const BODY_BOUND: Duration = Duration::from_secs(10);
@@ -25,6 +25,7 @@ const BODY_BOUND: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub(crate) struct Admission {
     pub(crate) mutator: Mutator,
+    pub(crate) validator: Validator,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -65,7 +66,7 @@ async fn judge(admission: &Admission, body: Body, path: Path) -> (&'static str, 
     let judged = async {
         match path {
             Path::MutatePods => admission.mutator.judge(&request).await,
-            Path::Validate => validate::judge(&request),
+            Path::Validate => admission.validator.judge(&request).await,
         }
     };
     // One bad object must not end the connection, which carries all requests of an API server.

@@ -6,6 +6,7 @@ mod certificate;
 mod config;
 mod diagnostics;
 mod files;
+mod meshes;
 mod metrics;
 mod mutate;
 mod namespaces;

@@ -15,9 +15,11 @@ use tokio::task::JoinSet;
 use crate::admission::{self, Admission};
 use crate::config::RunArgs;
 use crate::diagnostics::{self, Diagnostics};
+use crate::meshes::Meshes;
 use crate::metrics::Metrics;
 use crate::mutate::Mutator;
 use crate::namespaces::Namespaces;
+use crate::validate::Validator;
 use crate::{certificate, serve, settings};
 
 /// How long requests still come after a pod was told to end: until every API server has heard that it is gone.
@@ -40,7 +42,8 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<()> {
     let mut tasks = JoinSet::new();
     let tls = certificate::follow(&args, metrics.clone(), &mut tasks);
     let settings = settings::follow(args.settings_file, metrics.clone(), &mut tasks);
-    let namespaces = Namespaces::follow(client, synced_sender, &mut tasks);
+    let namespaces = Namespaces::follow(client.clone(), synced_sender, &mut tasks);
+    let validator = Validator { meshes: Meshes::follow(client, &mut tasks) };
 
     let diagnostics = Diagnostics {
         tls: tls.clone(),
@@ -51,7 +54,7 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<()> {
     };
     let mutator = Mutator { settings, namespaces, own_namespace: args.namespace };
     let handle = Handle::new();
-    let router = admission::router(Admission { mutator, metrics });
+    let router = admission::router(Admission { mutator, validator, metrics });
     let mut serving = tokio::spawn(serve::serve(listener, router, tls.clone(), handle.clone()));
     let mut diagnosing =
         tokio::spawn(
@@ -69,7 +72,7 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<()> {
             anyhow::bail!("the diagnostics ended by themselves")
         }
         Some(ended) = tasks.join_next() => {
-            anyhow::bail!("what follows files or namespaces ended by itself: {ended:?}")
+            anyhow::bail!("what follows files, namespaces or meshes ended by itself: {ended:?}")
         }
     };
     tracing::info!("stopping");

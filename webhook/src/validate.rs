@@ -1,9 +1,16 @@
 //! `/validate`: resources of Ursa, judged as the REST API judges them.
 
-use serde_json::{Map, Value, json};
-use ursa_crds::{GROUP, Kind, decode_value};
+use std::sync::Arc;
+use std::time::Duration;
 
+use serde_json::{Map, Value, json};
+use ursa_crds::{GROUP, Kind, Object, ObjectKey, Problem, decode_value};
+
+use crate::meshes::{Meshes, Seen};
 use crate::review::{FieldError, Request, Verdict};
+
+/// How long the API server's news of a mesh may take. It gives up on a webhook after 5 s.
+const NEWS_BOUND: Duration = Duration::from_secs(2);
 
 /// What users write of the metadata; the API server's own fields are not theirs to mend.
 const USERS_META: [&str; 4] = ["name", "namespace", "labels", "annotations"];
@@ -12,24 +19,69 @@ const ORIGIN: &str = "ursamesh.io/origin";
 /// What the API server puts after `generateName` once all webhooks are asked.
 const SUFFIX: &str = "abcde";
 
-pub(crate) fn judge(request: &Request) -> Verdict {
-    let Request { kind, sub_resource, operation, object, .. } = request;
-    let known = kind.group == GROUP && Kind::by_name(&kind.kind).is_some();
-    if !known || !sub_resource.is_empty() || !["CREATE", "UPDATE"].contains(&operation.as_str()) {
-        return Verdict::Allowed("not-judged");
+/// What resources are judged by.
+#[derive(Clone)]
+pub(crate) struct Validator {
+    pub(crate) meshes: Meshes,
+}
+
+impl Validator {
+    pub(crate) async fn judge(&self, request: &Request) -> Verdict {
+        let Request { kind, sub_resource, operation, object, .. } = request;
+        let known = kind.group == GROUP && Kind::by_name(&kind.kind).is_some();
+        if !known || !sub_resource.is_empty() || !["CREATE", "UPDATE"].contains(&operation.as_str()) {
+            return Verdict::Allowed("not-judged");
+        }
+        let problems = match decode_value(&document(object)) {
+            Ok(decoded) if is_taken_already(object) => ursa_policy::validate(&decoded),
+            Ok(decoded) => match self.problems(&decoded).await {
+                Ok(problems) => problems,
+                Err(verdict) => return verdict,
+            },
+            Err(problem) => vec![problem],
+        };
+        if problems.is_empty() { Verdict::Allowed("valid") } else { refused(&kind.kind, object, problems) }
     }
-    let problems = match decode_value(&document(object)) {
-        Ok(object) => ursa_policy::validate(&object),
-        Err(problem) => vec![problem],
-    };
-    if problems.is_empty() {
-        return Verdict::Allowed("valid");
+
+    /// What is wrong with it. What it depends on may have come only just now.
+    async fn problems(&self, object: &Object) -> Result<Vec<Problem>, Verdict> {
+        let alone = ursa_policy::validate(object);
+        // Nothing else decides whether it is valid.
+        if !alone.is_empty() || ursa_policy::validate_among(object, |_| None).is_empty() {
+            return Ok(alone);
+        }
+        let name = object.spec.mesh().unwrap_or_default();
+        let key = ObjectKey::mesh(name);
+        let among = |mesh: Option<&Arc<Object>>| {
+            ursa_policy::validate_among(object, |wanted| mesh.filter(|_| *wanted == key).cloned())
+        };
+        let enough = |mesh: &Arc<Object>| among(Some(mesh)).is_empty();
+        match self.meshes.get(name, enough, NEWS_BOUND).await {
+            Seen::Mesh(mesh) => Ok(among(Some(&mesh))),
+            Seen::None => Ok(among(None)),
+            Seen::Unknown => Err(Verdict::Failed {
+                why: "unknown-meshes",
+                message: "the meshes are not known to ursa-webhook yet: try again; if that does not help, its log says why \
+                          it cannot follow meshes"
+                    .to_owned(),
+            }),
+        }
     }
+}
+
+/// Whether it was judged when it was written: it is a copy of another store's, or only waits for its end. What it depends on
+/// may have changed since.
+fn is_taken_already(object: &Value) -> bool {
+    let meta = &object["metadata"];
+    !meta["annotations"][ORIGIN].is_null() || !meta["deletionTimestamp"].is_null()
+}
+
+fn refused(kind: &str, object: &Value, problems: Vec<Problem>) -> Verdict {
     let listed: Vec<String> = problems.iter().map(ToString::to_string).collect();
     let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
     Verdict::Refused {
         why: "invalid",
-        message: format!("{} {name}: {}", kind.kind, listed.join("; ")),
+        message: format!("{kind} {name}: {}", listed.join("; ")),
         fields: problems
             .into_iter()
             .map(|problem| FieldError { field: problem.field, message: problem.message })
@@ -38,7 +90,7 @@ pub(crate) fn judge(request: &Request) -> Verdict {
 }
 
 /// The object as its user wrote it.
-fn document(object: &Value) -> Value {
+pub(crate) fn document(object: &Value) -> Value {
     let Value::Object(fields) = object else { return object.clone() };
     let mut document: Map<String, Value> = fields.clone();
     document.remove("status");
@@ -67,8 +119,13 @@ mod tests {
     use super::*;
     use crate::review::{GroupKind, GroupResource};
 
-    fn judged(kind: &str, object: Value) -> Verdict {
-        judge(&Request {
+    async fn judged(kind: &str, object: Value) -> Verdict {
+        let mesh = |name: &str, spec: Value| json!({"metadata": {"name": name, "uid": "m"}, "spec": spec});
+        let meshes = Meshes::of(&[
+            mesh("default", json!({"identityTags": [{"key": "team"}], "routing": {}, "networking": {}})),
+            mesh("newer", json!({"fieldOfANewerRelease": 1})),
+        ]);
+        let request = Request {
             uid: "u".into(),
             kind: GroupKind { group: GROUP.into(), kind: kind.into() },
             resource: GroupResource { group: GROUP.into(), resource: kind.to_lowercase() },
@@ -76,7 +133,8 @@ mod tests {
             namespace: "demo".into(),
             operation: "CREATE".into(),
             object,
-        })
+        };
+        Validator { meshes }.judge(&request).await
     }
 
     fn permission(metadata: Value, sources: Value) -> Value {
@@ -91,20 +149,20 @@ mod tests {
         json!([{"match": {"ursamesh.io/service": "*"}}])
     }
 
-    #[test]
-    fn what_the_api_server_adds_is_not_judged() {
+    #[tokio::test]
+    async fn what_the_api_server_adds_is_not_judged() {
         let meta = json!({
             "generateName": "p-", "namespace": "demo", "uid": "x", "managedFields": [{"newer": 1}], "fieldOfANewerRelease": 1,
         });
-        let verdict = judged("TrafficPermission", permission(meta, all()));
+        let verdict = judged("TrafficPermission", permission(meta, all())).await;
         assert!(matches!(verdict, Verdict::Allowed("valid")), "{verdict:?}");
     }
 
-    #[test]
-    fn all_problems_are_told_with_their_fields() {
+    #[tokio::test]
+    async fn all_problems_are_told_with_their_fields() {
         let sources = json!([{"match": {}}, {"match": {"ursamesh.io/service": "a b"}}]);
         let Verdict::Refused { message, fields, .. } =
-            judged("TrafficPermission", permission(json!({"name": "p"}), sources))
+            judged("TrafficPermission", permission(json!({"name": "p"}), sources)).await
         else {
             panic!("it is allowed")
         };
@@ -116,18 +174,18 @@ mod tests {
         );
     }
 
-    #[test]
-    fn an_unknown_field_is_told() {
+    #[tokio::test]
+    async fn an_unknown_field_is_told() {
         let mut object = permission(json!({"name": "p"}), all());
         object["spec"]["sauces"] = json!([]);
-        let Verdict::Refused { message, .. } = judged("TrafficPermission", object) else {
+        let Verdict::Refused { message, .. } = judged("TrafficPermission", object).await else {
             panic!("it is allowed")
         };
         assert_eq!(message, "TrafficPermission p: spec.sauces: unknown field");
     }
 
-    #[test]
-    fn a_copy_is_judged_by_the_name_of_what_it_is_a_copy_of() {
+    #[tokio::test]
+    async fn a_copy_is_judged_by_the_name_of_what_it_is_a_copy_of() {
         let spec = json!({"mesh": "default", "zone": "east", "dataplane": "web-1"});
         let object = |annotations: Value| {
             json!({
@@ -136,14 +194,40 @@ mod tests {
             })
         };
         let origin = json!({"name": ursa_crds::DataplaneInsightSpec::name("east", "web-1")}).to_string();
-        let copy = judged("DataplaneInsight", object(json!({ORIGIN: origin})));
+        let copy = judged("DataplaneInsight", object(json!({ORIGIN: origin}))).await;
         assert!(matches!(copy, Verdict::Allowed("valid")), "{copy:?}");
-        let other = judged("DataplaneInsight", object(json!({})));
+        let other = judged("DataplaneInsight", object(json!({}))).await;
         assert!(matches!(other, Verdict::Refused { .. }), "{other:?}");
     }
 
-    #[test]
-    fn kinds_of_others_are_left_to_their_schemas() {
-        assert!(matches!(judged("ControlPlane", json!({})), Verdict::Allowed("not-judged")));
+    #[tokio::test]
+    async fn a_source_is_by_tags_that_the_mesh_declares_unless_it_was_judged_before() {
+        let by = |mesh: &str, key: &str, meta: Value| {
+            let mut object = permission(meta, json!([{"match": {key: "x"}}]));
+            object["spec"]["mesh"] = json!(mesh);
+            judged("TrafficPermission", object)
+        };
+        let plain = || json!({"name": "p"});
+        assert!(matches!(by("default", "team", plain()).await, Verdict::Allowed("valid")));
+        for (mesh, key) in [("default", "color"), ("newer", "team"), ("missing", "team")] {
+            let Verdict::Refused { message, fields, .. } = by(mesh, key, plain()).await else {
+                panic!("{mesh} {key}: it is allowed")
+            };
+            assert_eq!(fields[0].field, "spec.sources[0].match");
+            let advice = format!("Mesh {mesh} spec.identityTags: [{{key: {key}}}]");
+            assert!(message.contains(&advice), "{message}");
+        }
+        let origin = json!({"name": "p"}).to_string();
+        let copy = json!({"name": "copy-1", "annotations": {ORIGIN: origin}});
+        let ending = json!({"name": "p", "deletionTimestamp": "2026-01-01T00:00:00Z"});
+        for meta in [copy, ending] {
+            let verdict = by("default", "color", meta).await;
+            assert!(matches!(verdict, Verdict::Allowed("valid")), "{verdict:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn kinds_of_others_are_left_to_their_schemas() {
+        assert!(matches!(judged("ControlPlane", json!({})).await, Verdict::Allowed("not-judged")));
     }
 }

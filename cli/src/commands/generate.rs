@@ -12,7 +12,7 @@ pub(crate) async fn run(
     environment: &Environment,
     generate: &Generate,
 ) -> anyhow::Result<()> {
-    let (sort, request) = request(generate, common.mesh());
+    let (sort, request) = request(generate, common.mesh())?;
     let client = commands::connect(common, environment)?;
     let answer = client.post(&["tokens", sort], &request).await?;
     if let Some(text) = output::structured(common.output, &answer)? {
@@ -23,10 +23,15 @@ pub(crate) async fn run(
 }
 
 /// The sort of token, as the API's path says it, and the request for one.
-fn request(generate: &Generate, mesh: &str) -> (&'static str, Value) {
-    match generate {
-        Generate::DataplaneToken { name, services, zone, validity } => {
+fn request(generate: &Generate, mesh: &str) -> anyhow::Result<(&'static str, Value)> {
+    Ok(match generate {
+        Generate::DataplaneToken { name, services, zone, tags, validity } => {
             let mut request = json!({"mesh": mesh, "services": services, "validFor": validity.valid_for});
+            for (key, value) in tags {
+                let known = request["tags"][key].is_null();
+                anyhow::ensure!(known, "--tag: {key} is there twice: leave one out");
+                request["tags"][key] = json!(value);
+            }
             for (field, value) in [("name", name), ("zone", zone)] {
                 if let Some(value) = value {
                     request[field] = json!(value);
@@ -43,5 +48,5 @@ fn request(generate: &Generate, mesh: &str) -> (&'static str, Value) {
         Generate::UserToken { name, groups, validity } => {
             ("user", json!({"name": name, "groups": groups, "validFor": validity.valid_for}))
         }
-    }
+    })
 }

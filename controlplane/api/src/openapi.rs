@@ -201,13 +201,14 @@ fn schemas() -> Value {
     }
     let text = json!({"type": "string"});
     let texts = json!({"type": "array", "items": text});
+    let tags = json!({"type": "object", "additionalProperties": text});
     let token = |properties: Value, required: &[&str]| {
         let mut properties = properties;
         properties["validFor"] = json!({"type": "string", "examples": ["24h"]});
         let required: Vec<&str> = required.iter().copied().chain(["validFor"]).collect();
         json!({"type": "object", "additionalProperties": false, "properties": properties, "required": required})
     };
-    let dataplane = json!({"mesh": text, "zone": text, "name": text, "services": texts});
+    let dataplane = json!({"mesh": text, "zone": text, "name": text, "services": texts, "tags": tags});
     schemas.insert("DataplaneToken".into(), token(dataplane, &[]));
     schemas.insert("IngressToken".into(), token(json!({"name": text}), &["name"]));
     schemas.insert("ZoneToken".into(), token(json!({"zone": text}), &["zone"]));

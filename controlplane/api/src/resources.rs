@@ -150,7 +150,7 @@ fn get(state: &ApiState, key: &ObjectKey, headers: &HeaderMap) -> Answer {
 async fn put(state: &ApiState, key: &ObjectKey, headers: &HeaderMap, body: &Whole) -> Answer {
     let object = decode(&body.0, key)?;
     state.may_write(key.kind)?;
-    let problems = ursa_policy::validate(&object);
+    let problems = ursa_policy::validate_among(&object, |key| state.store.get(key));
     if !problems.is_empty() {
         return Err(Problem::invalid(problems));
     }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use ursa_crds::{DEFAULT_MESH, Duration};
+use ursa_crds::{DEFAULT_MESH, Duration, Tags};
 use ursa_identity::{DataplaneClaims, Issued, TokenError, UserClaims, ZoneClaims};
 use ursa_model::SpiffeId;
 
@@ -23,6 +23,8 @@ struct DataplaneRequest {
     name: Option<String>,
     #[serde(default)]
     services: Vec<String>,
+    #[serde(default)]
+    tags: Tags,
     valid_for: Duration,
 }
 
@@ -52,11 +54,16 @@ pub(crate) async fn dataplane(
     )?;
     let bound = request.name.is_some() || !request.services.is_empty();
     require(bound, "services", "a data-plane token needs services, or a name")?;
+    let problems = ursa_policy::token_tag_problems(&request.tags, "tags");
+    if !problems.is_empty() {
+        return Err(Problem::invalid(problems));
+    }
     let claims = DataplaneClaims {
         mesh: request.mesh.unwrap_or_else(|| DEFAULT_MESH.into()),
         zone: request.zone,
         name: request.name,
         services: request.services,
+        tags: request.tags,
     };
     answer(&headers, state.tokens.issue_dataplane(&claims, request.valid_for.get(), Timestamp::now()))
 }
@@ -84,8 +91,13 @@ pub(crate) async fn ingress(
     let request: IngressRequest = decode(&body)?;
     require(!request.name.is_empty(), "name", "an ingress token needs a name")?;
     let zone = Some(state.info.zone.clone());
-    let claims =
-        DataplaneClaims { mesh: String::new(), zone, name: Some(request.name), services: Vec::new() };
+    let claims = DataplaneClaims {
+        mesh: String::new(),
+        zone,
+        name: Some(request.name),
+        services: Vec::new(),
+        tags: Tags::new(),
+    };
     answer(&headers, state.tokens.issue_dataplane(&claims, request.valid_for.get(), Timestamp::now()))
 }
 

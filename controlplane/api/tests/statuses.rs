@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use common::{Api, mesh, permission, refused};
@@ -39,6 +40,7 @@ async fn without_an_admins_token_nothing_is_done_or_said() {
         zone: None,
         name: Some("d".into()),
         services: vec!["web".into()],
+        tags: BTreeMap::new(),
     };
     let valid = &api.token;
     let cases = [
@@ -316,6 +318,18 @@ async fn tokens_are_issued_as_asked_or_refused_with_the_field() {
             "validFor",
         ),
         ("/tokens/dataplane", json!({"mesh": "default", "name": "d", "validFor": 60}), 422, "validFor"),
+        (
+            "/tokens/dataplane",
+            json!({"mesh": "default", "name": "d", "validFor": "1h", "tags": {"ursamesh.io/zone": "x"}}),
+            422,
+            "tags",
+        ),
+        (
+            "/tokens/dataplane",
+            json!({"mesh": "default", "name": "d", "validFor": "1h", "tags": {"team": "a b"}}),
+            422,
+            "tags",
+        ),
         ("/tokens/dataplane", json!({"mesh": "default", "service": "web", "validFor": "1h"}), 422, "service"),
         ("/tokens/user", json!({"name": "", "groups": ["admin"], "validFor": "1h"}), 422, "name"),
         ("/tokens/user", json!({"groups": ["admin"], "validFor": "1h"}), 422, "name"),

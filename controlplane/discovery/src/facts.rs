@@ -50,6 +50,8 @@ pub(crate) struct PodFacts {
     pub(crate) labels: Tags,
     /// From labels and the annotation.
     pub(crate) tags: Tags,
+    /// The service that its annotation wishes to have in its certificate.
+    pub(crate) wished_service: Option<String>,
 }
 
 /// `None`: not in any mesh, or not yet, or not any more.
@@ -65,7 +67,8 @@ pub(crate) fn pod(pod: &Pod) -> Option<PodFacts> {
     let name = Name::new(meta.namespace.as_deref()?, meta.name.as_deref()?);
     let labels: Tags = meta.labels.clone().unwrap_or_default();
     let mut tags: Tags = labels.clone();
-    let further = meta.annotations.as_ref().and_then(|all| all.get(ursa_inject::TAGS_ANNOTATION));
+    let annotation = |name: &str| meta.annotations.as_ref().and_then(|all| all.get(name));
+    let further = annotation(ursa_inject::TAGS_ANNOTATION);
     // The injector refuses what is malformed.
     tags.extend(further.and_then(|text| ursa_inject::parse_tags(text).ok()).unwrap_or_default());
     // What Ursa says of a pod, nobody else does.
@@ -79,6 +82,7 @@ pub(crate) fn pod(pod: &Pod) -> Option<PodFacts> {
         workload: workload(pod).unwrap_or_else(|| name.name.clone()),
         labels,
         tags,
+        wished_service: annotation(ursa_inject::SERVICE_ANNOTATION).cloned(),
         name,
     })
 }
@@ -107,6 +111,8 @@ fn workload(pod: &Pod) -> Option<String> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ServiceFacts {
     pub(crate) created: Option<Timestamp>,
+    /// What its annotation wishes it to be called in the mesh.
+    pub(crate) wished: Option<String>,
     /// Empty for a headless one.
     pub(crate) addresses: Vec<IpAddr>,
     pub(crate) headless: bool,
@@ -133,8 +139,10 @@ pub(crate) fn service(service: &Service) -> Option<ServiceFacts> {
     let listed = spec.cluster_ips.iter().flatten();
     let headless = spec.cluster_ip.as_deref() == Some("None");
     let ports = spec.ports.iter().flatten().filter(|port| is_tcp(port.protocol.as_deref()));
+    let annotations = service.metadata.annotations.as_ref();
     Some(ServiceFacts {
         created: service.metadata.creation_timestamp.as_ref().map(|time| time.0),
+        wished: annotations.and_then(|all| all.get(ursa_inject::SERVICE_ANNOTATION)).cloned(),
         addresses: listed.filter_map(|address| address.parse().ok()).collect(),
         headless,
         selector: spec.selector.clone().unwrap_or_default(),

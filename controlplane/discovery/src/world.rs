@@ -143,7 +143,9 @@ impl World {
             tags: own(&service, &service_port.to_string(), protocol),
             readiness_probe: None,
         });
-        let primary = self.primary_service(pod);
+        let oldest = self.oldest_service(pod);
+        let workload = || Name::new(&pod.name.namespace, &pod.workload);
+        let primary = oldest.cloned().unwrap_or_else(workload).dotted();
         let spec = DataplaneSpec {
             mesh: pod.mesh.clone(),
             networking: Networking {
@@ -152,11 +154,14 @@ impl World {
                 inbound: inbound.collect(),
                 outbound: Vec::new(),
             },
+            token_tags: Tags::new(),
             pod: Some(Pod {
                 namespace: pod.name.namespace.clone(),
                 uid: pod.uid.clone(),
                 tags: own(&primary, "", ""),
                 service: primary,
+                wished_service: pod.wished_service.clone(),
+                wished_names: self.wished_names(pod, oldest),
                 unready: ready.into_iter().filter(|(_, ready)| !ready).map(|(port, _)| port).collect(),
             }),
         };
@@ -166,15 +171,20 @@ impl World {
         (key, Object { meta, spec: Spec::Dataplane(spec) })
     }
 
-    /// The oldest Service that selects the pod, else its workload: known before the pod has an address, so that its
+    /// The oldest Service that selects the pod, by which it is known: that is so before the pod has an address, so that its
     /// first certificate is not its second choice.
-    fn primary_service(&self, pod: &PodFacts) -> String {
+    fn oldest_service(&self, pod: &PodFacts) -> Option<&Name> {
         let of_namespace = self.services.range(Name::new(&pod.name.namespace, "")..);
         let of_namespace = of_namespace.take_while(|(name, _)| name.namespace == pod.name.namespace);
         let selecting = of_namespace.filter(|(_, service)| selects(&service.selector, &pod.labels));
-        let oldest = selecting.min_by_key(|(name, service)| (service.created, *name));
-        oldest
-            .map_or_else(|| Name::new(&pod.name.namespace, &pod.workload).dotted(), |(name, _)| name.dotted())
+        selecting.min_by_key(|(name, service)| (service.created, *name)).map(|(name, _)| name)
+    }
+
+    /// What the pod's Services wish to be called. Whether they are is not decided here: that depends on the mesh.
+    fn wished_names(&self, pod: &PodFacts, oldest: Option<&Name>) -> BTreeMap<String, String> {
+        let slices = self.slices_with.get(&pod.name).into_iter().flatten();
+        let services = slices.map(|slice| &self.slices[slice].service).chain(oldest);
+        services.filter_map(|name| Some((name.dotted(), self.services.get(name)?.wished.clone()?))).collect()
     }
 
     /// Where services are called: at their own addresses, and headless ones at their pods.
@@ -190,6 +200,7 @@ impl World {
                         address: *address,
                         port: port.port,
                         service: name.dotted(),
+                        wished: service.wished.clone(),
                         service_port: port.port,
                         meshed,
                         instance: None,
@@ -207,6 +218,7 @@ impl World {
                                 address: *address,
                                 port: *target,
                                 service: name.dotted(),
+                                wished: service.wished.clone(),
                                 service_port: port.port,
                                 meshed: true,
                                 instance: Some(pod.dotted()),

@@ -1,5 +1,7 @@
 //! What tokens say.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::TokenError;
@@ -19,6 +21,9 @@ pub struct DataplaneClaims {
     /// The services that the dataplane may serve; without a name at least one is needed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub services: Vec<String>,
+    /// The tags that the dataplane proves: of these, what its mesh declares is part of its identity.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
 }
 
 impl DataplaneClaims {

@@ -272,6 +272,7 @@ mod tests {
             zone: None,
             name: Some("web-1".into()),
             services: vec!["web".into()],
+            tags: [("team".to_owned(), "payments".to_owned())].into(),
         }
     }
 

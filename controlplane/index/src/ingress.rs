@@ -103,6 +103,7 @@ impl IngressState {
                 resources: Arc::new(resources),
                 names: None,
                 identity: None,
+                exclusion: None,
             });
         }
     }

@@ -168,7 +168,7 @@ impl MeshState {
         self.passed_on = self.shift.pass_on(view.named_subsets(zone), now);
         self.view = Some(view);
         (self.dirty, self.offer_dirty) = (false, true);
-        self.publish(name, signer.as_ref(), interner, sequence);
+        self.publish(signer.as_ref(), interner, sequence);
         Ok(())
     }
 
@@ -180,21 +180,18 @@ impl MeshState {
     }
 
     /// Publishes the snapshots that changed.
-    fn publish(
-        &mut self,
-        name: &str,
-        signer: Option<&IdentityGrant>,
-        interner: &mut Interner,
-        sequence: u64,
-    ) {
+    fn publish(&mut self, signer: Option<&IdentityGrant>, interner: &mut Interner, sequence: u64) {
         let Some(view) = self.held.as_ref().or(self.view.as_ref()) else { return };
         let mut endpoints: HashMap<DestinationId, Arc<Resource>> = HashMap::new();
         let mut names: HashMap<bool, Arc<Names>> = HashMap::new();
         for (proxy, subscriber) in &mut self.subscribers {
+            if let Some(exclusion) = view.exclusion(proxy) {
+                subscriber.exclude(sequence, exclusion);
+                continue;
+            }
             let Some(model) = view.proxy(proxy) else { continue };
             let identity = signer.and_then(|signer| {
-                let object = self.objects.get(&ObjectKey::in_mesh(Kind::Dataplane, name, proxy))?;
-                Some(IdentityGrant { spiffe_id: view.identity(object), ..signer.clone() })
+                Some(IdentityGrant { spiffe_id: view.identity(proxy)?, ..signer.clone() })
             });
             let resources = match &subscriber.model {
                 Some((last, resources)) if *last == model => resources.clone(),
@@ -211,7 +208,8 @@ impl MeshState {
             let names = view
                 .captured(proxy)
                 .map(|own| names.entry(own.is_ipv4()).or_insert_with(|| Arc::new(view.names(own))).clone());
-            subscriber.publish(Snapshot { sequence, resources: Arc::new(all), names, identity });
+            let resources = Arc::new(all);
+            subscriber.publish(Snapshot { sequence, resources, names, identity, exclusion: None });
         }
     }
 
@@ -221,12 +219,13 @@ impl MeshState {
     }
 
     /// What a proxy is to do, and why, as it was worked out last.
-    pub(crate) fn inspect(&self, proxy: &str) -> Option<ProxyView> {
+    pub(crate) fn inspect(&self, proxy: &ProxyId, zone: &str) -> Option<ProxyView> {
         let view = self.held.as_ref().or(self.view.as_ref())?;
-        let config = view.proxy(proxy)?;
+        let policies = view.policies(&proxy.name)?;
+        let config = view.proxy(&proxy.name).unwrap_or_else(|| ProxyModel::nothing(proxy.clone(), zone));
         let endpoints =
             config.destinations.iter().map(|destination| view.endpoints(&destination.id)).collect();
-        Some(ProxyView { policies: view.policies(proxy)?, config, endpoints })
+        Some(ProxyView { config, endpoints, policies })
     }
 
     /// What the other zones offer in this mesh, ordered by zone.
@@ -322,6 +321,7 @@ impl MeshState {
             backends: self.backends.iter().map(backend).collect(),
             subsets: self.subsets.clone(),
             services: services.collect(),
+            identities: Some(view.identities()),
         };
         let meta = Meta { name: zone.to_owned(), ..Meta::default() };
         Offer::Offered(Box::new(Object { meta, spec: Spec::MeshZone(spec) }))
@@ -446,6 +446,7 @@ fn remote_zone(zone: &str, offer: &MeshZoneSpec, ingresses: &Ingresses) -> Remot
         zone: zone.to_owned(),
         ingresses: ingresses.get(zone).cloned().unwrap_or_default(),
         services: offer.services.iter().map(service).collect(),
+        identities: offer.identities.clone(),
     }
 }
 
@@ -475,11 +476,19 @@ impl Subscriber {
         self.sender.receiver_count() > 0
     }
 
+    /// It is to get nothing, and to be told why.
+    fn exclude(&mut self, sequence: u64, reason: &str) {
+        self.model = None;
+        let (resources, exclusion) = (Arc::default(), Some(reason.to_owned()));
+        self.publish(Snapshot { sequence, resources, names: None, identity: None, exclusion });
+    }
+
     pub(crate) fn publish(&self, snapshot: Snapshot) {
         self.sender.send_if_modified(|current| {
             if let Some(current) = current
                 && current.identity == snapshot.identity
                 && current.names == snapshot.names
+                && current.exclusion == snapshot.exclusion
                 && same(&current.resources, &snapshot.resources)
             {
                 return false;

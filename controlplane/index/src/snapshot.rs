@@ -23,6 +23,8 @@ pub struct Snapshot {
     pub names: Option<Arc<Names>>,
     /// The certificate that the agent is to have; `None` while mutual TLS is off.
     pub identity: Option<IdentityGrant>,
+    /// Why the proxy may not be in its mesh, for people: then it is to get nothing.
+    pub exclusion: Option<String>,
 }
 
 /// What a proxy is to do, and why.

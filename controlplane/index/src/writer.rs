@@ -181,7 +181,8 @@ impl Writer {
                 self.drained.push(done);
             }
             Event::Inspect { proxy, reply } => {
-                let view = self.meshes.get(&proxy.mesh).and_then(|mesh| mesh.inspect(&proxy.name));
+                let mesh = self.meshes.get(&proxy.mesh);
+                let view = mesh.and_then(|mesh| mesh.inspect(&proxy, self.authority.zone()));
                 let _ = reply.send(view);
             }
             Event::Subscribe { proxy, reply } if proxy.mesh.is_empty() => {

@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::collections::BTreeMap;
+
 use common::raw::{RawZone, hello};
 use common::{HOUR, World, global_key, objects};
 use jiff::{SignedDuration, Timestamp};
@@ -34,6 +36,7 @@ async fn a_stream_is_opened_with_a_valid_zone_token_only() {
         zone: Some("east".into()),
         name: Some("east".into()),
         services: Vec::new(),
+        tags: BTreeMap::new(),
     };
     let user = UserClaims { name: "admin".into(), groups: vec!["admin".into()] };
     let foreign = Tokens::generate().unwrap();

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use tonic::metadata::MetadataMap;
 use tonic::{Extensions, Status};
-use ursa_crds::{DataplaneSpec, Kind, ObjectKey, Spec};
+use ursa_crds::{DataplaneSpec, Kind, Object, ObjectKey, Spec, Tags};
 use ursa_identity::{DataplaneClaims, TokenError, verify_leaf};
 use ursa_listen::PeerCertificates;
 use ursa_model::{ProxyId, SpiffeId};
@@ -151,10 +151,29 @@ impl Caller {
         };
         match admitted {
             // A token for services names no dataplane: of one with other services it is told as little as of none.
-            Err(_) if !self.is_bound_to(&proxy) => Err(Status::failed_precondition(format!(
-                "proxy {proxy} is not registered, or the token is not for its services"
-            ))),
-            admitted => admitted.map(|()| proxy),
+            Err(_) if !self.is_bound_to(&proxy) => {
+                return Err(Status::failed_precondition(format!(
+                    "proxy {proxy} is not registered, or the token is not for its services"
+                )));
+            }
+            admitted => admitted?,
+        }
+        if let Some(Spec::Dataplane(spec)) = object.as_ref().map(|object| &object.spec) {
+            refuse_excluded(context, &proxy, spec)?;
+        }
+        Ok(proxy)
+    }
+
+    /// The tags that a dataplane has proved: those of the token that it shows. A certificate shows that its holder is the one
+    /// whom a token was shown for before.
+    pub(crate) fn proven_tags(&self, context: &Context, proxy: &ProxyId) -> Tags {
+        match self {
+            Self::Token(claims) => claims.tags.clone(),
+            Self::Pod(_) => Tags::new(),
+            Self::Certificate(_) => match context.store.get(&key_of(proxy)).as_deref() {
+                Some(Object { spec: Spec::Dataplane(spec), .. }) => spec.token_tags.clone(),
+                _ => Tags::new(),
+            },
         }
     }
 
@@ -172,6 +191,25 @@ impl Caller {
             Self::Certificate(id) => Some(ProxyId::new(&id.trust_domain.mesh, &id.proxy)),
         }
     }
+}
+
+/// Refuses what its mesh does not take, whatever it proves.
+pub(crate) fn refuse_excluded(
+    context: &Context,
+    proxy: &ProxyId,
+    spec: &DataplaneSpec,
+) -> Result<(), Status> {
+    let mesh = context.store.get(&ObjectKey::mesh(&proxy.mesh));
+    let reason = match mesh.as_ref().map(|object| &object.spec) {
+        Some(Spec::Mesh(mesh)) => ursa_policy::exclusion(&proxy.mesh, mesh, &context.zone, spec),
+        _ => None,
+    };
+    reason.map_or(Ok(()), |reason| Err(excluded(proxy, &reason)))
+}
+
+/// As an agent is told.
+pub(crate) fn excluded(proxy: &ProxyId, reason: &str) -> Status {
+    Status::permission_denied(format!("dataplane {proxy} may not be in its mesh: {reason}"))
 }
 
 /// A pod of the same name may be another one.

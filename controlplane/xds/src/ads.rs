@@ -15,7 +15,7 @@ use ursa_index::{Index, Rejection, SnapshotReceiver};
 use ursa_model::ProxyId;
 
 use crate::Context;
-use crate::access::Caller;
+use crate::access::{Caller, excluded};
 use crate::stream::{Answer, DeltaStream};
 
 /// Responses that wait for the network. More is never needed: each type has one on its way at most.
@@ -106,6 +106,9 @@ impl ProxyStream {
                         return Err(Status::unavailable("the control plane is stopping"));
                     }
                     if let Some(snapshot) = snapshots.borrow_and_update().as_ref() {
+                        if let Some(reason) = &snapshot.exclusion {
+                            return Err(excluded(&self.proxy, reason));
+                        }
                         self.sequence = snapshot.sequence;
                         self.forget_replaced(&snapshot.resources);
                         self.delta.aim(snapshot.resources.clone());

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use ursa_crds::{DecodeError, Object, ObjectKey, Spec};
-use ursa_index::{Certificate, Connection, IdentityGrant, Names, SnapshotReceiver};
+use ursa_index::{Certificate, Connection, IdentityGrant, Names, Snapshot, SnapshotReceiver};
 use ursa_model::ProxyId;
 use ursa_proto::agent::agent_server::Agent;
 use ursa_proto::agent::{
@@ -21,7 +21,7 @@ use ursa_proto::agent::{
 };
 
 use crate::Context;
-use crate::access::{Caller, key_of};
+use crate::access::{Caller, excluded, key_of, refuse_excluded};
 
 /// How long an agent may take to say who it is.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -102,12 +102,14 @@ impl AgentService {
     async fn grant(&self, proxy: &ProxyId) -> Result<IdentityGrant, Status> {
         let snapshots = self.context.index.subscribe(proxy).await;
         let mut snapshots = snapshots.ok_or_else(|| Status::unavailable("the control plane is stopping"))?;
-        let grant = snapshots.wait_for(|snapshot| snapshot.as_ref().is_some_and(|s| s.identity.is_some()));
+        let is_decided = |s: &Arc<Snapshot>| s.identity.is_some() || s.exclusion.is_some();
+        let grant = snapshots.wait_for(|snapshot| snapshot.as_ref().is_some_and(is_decided));
         match tokio::time::timeout(GRANT_TIMEOUT, grant).await {
-            Ok(Ok(snapshot)) => snapshot
-                .as_ref()
-                .and_then(|snapshot| snapshot.identity.clone())
-                .ok_or_else(|| Status::internal("a granted identity vanished while it was read")),
+            Ok(Ok(snapshot)) => match snapshot.as_deref() {
+                Some(Snapshot { exclusion: Some(reason), .. }) => Err(excluded(proxy, reason)),
+                Some(Snapshot { identity: Some(identity), .. }) => Ok(identity.clone()),
+                _ => Err(Status::internal("a granted identity vanished while it was read")),
+            },
             _ => Err(Status::failed_precondition(format!("mutual TLS is off in mesh {}", proxy.mesh))),
         }
     }
@@ -179,6 +181,9 @@ async fn register(context: &Context, caller: &Caller, hello: &Hello) -> Result<P
             Status::invalid_argument(format!("the resource is invalid: {problem}"))
         }
     })?;
+    if let Spec::Dataplane(spec) = &mut object.spec {
+        spec.token_tags = caller.proven_tags(context, &ProxyId::new(&spec.mesh, &object.meta.name));
+    }
     let problems = ursa_policy::validate(&object);
     if !problems.is_empty() {
         let texts: Vec<_> = problems.iter().map(ToString::to_string).collect();
@@ -203,6 +208,7 @@ async fn register(context: &Context, caller: &Caller, hello: &Hello) -> Result<P
             if context.store.get(&ObjectKey::mesh(&spec.mesh)).is_none() {
                 return Err(Status::failed_precondition(format!("mesh {} does not exist", spec.mesh)));
             }
+            refuse_excluded(context, &proxy, spec)?;
             proxy
         }
         Spec::ZoneIngress(spec) => {
@@ -253,7 +259,11 @@ async fn converse(
                 if changed.is_err() {
                     return Err(Status::unavailable("the control plane is stopping"));
                 }
-                let names = snapshots.borrow_and_update().as_ref().and_then(|snapshot| snapshot.names.clone());
+                let snapshot = snapshots.borrow_and_update().clone();
+                if let Some(reason) = snapshot.as_ref().and_then(|snapshot| snapshot.exclusion.as_ref()) {
+                    return Err(excluded(proxy, reason));
+                }
+                let names = snapshot.as_ref().and_then(|snapshot| snapshot.names.clone());
                 if let Some(names) = names.filter(|names| named.as_ref() != Some(names)) {
                     let message = to_agent::Message::Names(wire_names(&names));
                     named = Some(names);
@@ -261,7 +271,7 @@ async fn converse(
                         return Ok(());
                     }
                 }
-                let identity = snapshots.borrow().as_ref().map(|snapshot| snapshot.identity.clone());
+                let identity = snapshot.as_ref().map(|snapshot| snapshot.identity.clone());
                 if identity.is_some() && identity != told {
                     let message = to_agent::Message::Identity(wire_identity(identity.as_ref().and_then(Option::as_ref)));
                     told = identity;

@@ -8,6 +8,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::fingerprint::hex;
 
 /// The trust domain of a zone in a mesh: `<zone>.<mesh>.ursa`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -44,25 +47,37 @@ pub struct SpiffeId {
     pub service: String,
     /// Its namespace; `-` outside Kubernetes.
     pub namespace: String,
-    /// Hash of the tags that the mesh declares as identity; `-` when it declares none.
+    /// [Hash](Self::hash) of the tags that are part of it; `-` if none are.
     pub tags: String,
     /// The name of the proxy.
     pub proxy: String,
 }
 
-/// Part of an identity that has no value.
-const NONE: &str = "-";
-
 impl SpiffeId {
-    /// The identity of a workload outside Kubernetes, in a mesh that declares no identity tags.
+    /// Stands for a part that has no value.
+    pub const NONE: &str = "-";
+
+    /// The identity of a workload outside Kubernetes, with no tags in it.
     pub fn universal(trust_domain: TrustDomain, service: &str, proxy: &str) -> Self {
         Self {
             trust_domain,
             service: service.to_owned(),
-            namespace: NONE.to_owned(),
-            tags: NONE.to_owned(),
+            namespace: Self::NONE.to_owned(),
+            tags: Self::NONE.to_owned(),
             proxy: proxy.to_owned(),
         }
+    }
+
+    /// What stands for tags in an identity: 16 hexadecimal digits of SHA-256 over them, `-` if there are none.
+    pub fn hash(tags: &BTreeMap<String, String>) -> String {
+        if tags.is_empty() {
+            return Self::NONE.to_owned();
+        }
+        let mut hasher = Sha256::new();
+        for (key, value) in tags {
+            hasher.update(format!("{key}={value}\n"));
+        }
+        hex(&hasher.finalize()[..8])
     }
 
     /// Whether a text may stand as a part after the trust domain: 1 to 253 of `[A-Za-z0-9._-]`, not `.` or `..`.
@@ -122,30 +137,71 @@ impl FromStr for SpiffeId {
     }
 }
 
-/// Identities that a proxy accepts: all that start with a prefix that ends in `/`.
+/// Identities that a proxy accepts: all that start with a prefix that ends in `/`. Each form is part of the one before.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum IdentityPattern {
     /// Every workload of a zone.
     Zone(TrustDomain),
     /// Every workload of a zone whose primary service this is.
     Service(TrustDomain, String),
+    /// Those of them that are of a namespace.
+    Namespace(TrustDomain, String, String),
+    /// Those of them whose identity tags have a hash.
+    Tags(TrustDomain, String, String, String),
 }
 
 impl IdentityPattern {
+    /// Trust domain, service, namespace and hash, as far as they are named.
+    fn parts(&self) -> (&TrustDomain, Option<&String>, Option<&String>, Option<&String>) {
+        match self {
+            Self::Zone(domain) => (domain, None, None, None),
+            Self::Service(domain, service) => (domain, Some(service), None, None),
+            Self::Namespace(domain, service, namespace) => (domain, Some(service), Some(namespace), None),
+            Self::Tags(domain, service, namespace, tags) => {
+                (domain, Some(service), Some(namespace), Some(tags))
+            }
+        }
+    }
+
     /// The prefix of the SPIFFE IDs that it stands for.
     pub fn prefix(&self) -> String {
-        match self {
-            Self::Zone(domain) => format!("spiffe://{domain}/"),
-            Self::Service(domain, service) => format!("spiffe://{domain}/service/{service}/"),
-        }
+        let (domain, service, namespace, tags) = self.parts();
+        let named = [("service", service), ("ns", namespace), ("tags", tags)];
+        let named = named.iter().filter_map(|(name, value)| Some(format!("{name}/{}/", (*value)?)));
+        std::iter::once(format!("spiffe://{domain}/")).chain(named).collect()
     }
 
     /// Whether it stands for this identity.
     pub fn matches(&self, id: &SpiffeId) -> bool {
-        match self {
-            Self::Zone(domain) => *domain == id.trust_domain,
-            Self::Service(domain, service) => *domain == id.trust_domain && *service == id.service,
+        let (domain, service, namespace, tags) = self.parts();
+        let SpiffeId {
+            trust_domain,
+            service: own_service,
+            namespace: own_namespace,
+            tags: own_tags,
+            proxy: _,
+        } = id;
+        let fits = |wanted: Option<&String>, own: &String| wanted.is_none_or(|wanted| wanted == own);
+        domain == trust_domain
+            && fits(service, own_service)
+            && fits(namespace, own_namespace)
+            && fits(tags, own_tags)
+    }
+
+    /// The patterns that cover all of it and more, the widest first.
+    pub fn wider(&self) -> Vec<Self> {
+        let (domain, service, namespace, tags) = self.parts();
+        let mut wider = Vec::new();
+        if let Some(service) = service {
+            wider.push(Self::Zone(domain.clone()));
+            if let Some(namespace) = namespace {
+                wider.push(Self::Service(domain.clone(), service.clone()));
+                if tags.is_some() {
+                    wider.push(Self::Namespace(domain.clone(), service.clone(), namespace.clone()));
+                }
+            }
         }
+        wider
     }
 }
 
@@ -180,11 +236,68 @@ mod tests {
     }
 
     #[test]
+    fn all_parts_of_an_identity_read_back() {
+        let tags = BTreeMap::from([("team".to_owned(), "payments".to_owned())]);
+        let id = SpiffeId {
+            namespace: "shop".into(),
+            tags: SpiffeId::hash(&tags),
+            ..SpiffeId::universal(TrustDomain::new("east", "default"), "redis.shop", "redis-1.shop")
+        };
+        let text =
+            "spiffe://east.default.ursa/service/redis.shop/ns/shop/tags/c133e2f1dae4888e/proxy/redis-1.shop";
+        assert_eq!(id.to_string(), text);
+        assert_eq!(text.parse::<SpiffeId>().unwrap(), id);
+    }
+
+    #[test]
+    fn a_hash_depends_on_each_key_and_value() {
+        let hash = |tags: &[(&str, &str)]| {
+            SpiffeId::hash(
+                &tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            )
+        };
+        let all = [
+            hash(&[]),
+            hash(&[("a", "b")]),
+            hash(&[("a", "c")]),
+            hash(&[("b", "b")]),
+            hash(&[("a", "b"), ("c", "d")]),
+            hash(&[("a", "b"), ("c", "e")]),
+        ];
+        assert_eq!(all[0], "-");
+        assert_eq!(all.iter().collect::<std::collections::BTreeSet<_>>().len(), all.len(), "{all:?}");
+        assert!(all.iter().all(|hash| SpiffeId::is_segment(hash)));
+    }
+
+    #[test]
     fn a_pattern_never_matches_a_longer_name() {
         let domain = TrustDomain::new("east", "default");
-        let pattern = IdentityPattern::Service(domain.clone(), "redis".into());
-        let other = SpiffeId::universal(domain, "redis-admin", "p");
-        assert!(!pattern.matches(&other));
-        assert!(!other.to_string().starts_with(&pattern.prefix()));
+        let id = SpiffeId {
+            namespace: "shop".into(),
+            tags: "12".into(),
+            ..SpiffeId::universal(domain.clone(), "redis", "p")
+        };
+        let longer = [
+            SpiffeId { service: "redis-admin".into(), ..id.clone() },
+            SpiffeId { namespace: "shop-2".into(), ..id.clone() },
+            SpiffeId { tags: "123".into(), ..id.clone() },
+        ];
+        let (service, namespace, tags) = ("redis".to_owned(), "shop".to_owned(), "12".to_owned());
+        let patterns = [
+            IdentityPattern::Zone(domain.clone()),
+            IdentityPattern::Service(domain.clone(), service.clone()),
+            IdentityPattern::Namespace(domain.clone(), service.clone(), namespace.clone()),
+            IdentityPattern::Tags(domain, service, namespace, tags),
+        ];
+        for (depth, pattern) in patterns.iter().enumerate() {
+            assert!(pattern.prefix().ends_with('/'));
+            assert_eq!(pattern.wider(), patterns[..depth]);
+            for (position, other) in longer.iter().enumerate() {
+                let expected = position >= depth;
+                assert_eq!(pattern.matches(other), expected, "{pattern:?} {other}");
+                assert_eq!(other.to_string().starts_with(&pattern.prefix()), expected, "{pattern:?} {other}");
+            }
+            assert!(pattern.matches(&id) && id.to_string().starts_with(&pattern.prefix()));
+        }
     }
 }

@@ -66,6 +66,22 @@ pub struct ProxyModel {
     pub ingress_listener: Option<(IpAddr, u16)>,
 }
 
+impl ProxyModel {
+    /// Of a proxy that is to do nothing.
+    pub fn nothing(id: ProxyId, zone: &str) -> Self {
+        Self {
+            id,
+            zone: zone.to_owned(),
+            inbounds: Vec::new(),
+            outbounds: Vec::new(),
+            destinations: Vec::new(),
+            capture: None,
+            ingress_routes: Vec::new(),
+            ingress_listener: None,
+        }
+    }
+}
+
 /// How captured traffic is taken, and what becomes of traffic that no inbound or outbound is for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

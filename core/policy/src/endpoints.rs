@@ -10,10 +10,11 @@ use ursa_model::{
     DestinationId, Endpoint, EndpointSet, EndpointState, IdentityPattern, TrustDomain, UpstreamTls,
 };
 
+use crate::inbound::LocalInbound;
 use crate::input::{RemoteService, RemoteZone};
 use crate::selector::has;
 use crate::services::in_zone;
-use crate::view::{LocalInbound, MeshView};
+use crate::view::MeshView;
 
 /// Beyond this weights are rounded.
 const MAX_MULTIPLE: u64 = 5_040;

@@ -1,16 +1,24 @@
 //! Which policies are behind what a proxy does: found by the same code that decides.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use serde::Serialize;
 use ursa_crds::{Action, Tags};
 
+use crate::source::is_provable;
 use crate::view::{MeshView, Seen};
 
 /// The policies behind what one proxy does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProxyPolicies {
+    /// The identity in its certificate; `None` without mutual TLS, or if it is not in the mesh.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
+    /// What it wishes and does not get, and what is unresolved in permissions that reach it, for people.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// As in the dataplane.
     pub inbounds: Vec<InboundPolicies>,
     /// As in the dataplane.
@@ -58,7 +66,19 @@ pub struct OutboundPolicies {
 impl MeshView {
     /// The policies behind what the proxy of a dataplane does; `None` if there is no such dataplane.
     pub fn policies(&self, name: &str) -> Option<ProxyPolicies> {
-        let Seen { spec, inbounds: tag_sets, caller } = self.dataplane(name)?;
+        let workload = self.workload(name)?;
+        let mut notes: Vec<String> = workload.exclusion.iter().chain(&workload.notes).cloned().collect();
+        let Some(Seen { spec, inbounds: tag_sets, caller }) = self.dataplane(name) else {
+            // It is not in the mesh.
+            return Some(ProxyPolicies {
+                identity: None,
+                notes,
+                inbounds: Vec::new(),
+                outbounds: Vec::new(),
+            });
+        };
+        notes.extend(self.unresolved(&tag_sets));
+        let identity = self.identity(name).filter(|_| self.mtls).map(|id| id.to_string());
         let inbounds = spec.networking.inbound.iter().zip(&tag_sets).map(|(inbound, tags)| InboundPolicies {
             port: inbound.port,
             service: inbound.service().to_owned(),
@@ -71,7 +91,31 @@ impl MeshView {
             route: self.routes.winner(&caller, &call.tags).map(|(route, _)| route.meta.name.clone()),
             service: call.service(),
         });
-        Some(ProxyPolicies { inbounds: inbounds.collect(), outbounds: outbounds.collect() })
+        Some(ProxyPolicies { identity, notes, inbounds: inbounds.collect(), outbounds: outbounds.collect() })
+    }
+
+    /// Sources of permissions by tags that the mesh does not declare.
+    fn unresolved(&self, inbounds: &[Tags]) -> BTreeSet<String> {
+        let inbounds: Vec<&Tags> = inbounds.iter().collect();
+        let reaching = self.permissions.reaching(&inbounds);
+        let keys = reaching.flat_map(|(object, spec)| {
+            spec.sources
+                .iter()
+                .flat_map(|source| source.match_tags.keys())
+                .map(move |key| (object, spec, key))
+        });
+        let unresolved = keys.filter(|(_, _, key)| !is_provable(&self.input.spec, key));
+        let said = unresolved.map(|(object, spec, key)| {
+            let effect = match spec.action {
+                Action::Allow => "so the source that names it selects nobody",
+                Action::Deny => "so it is left out, and more is denied",
+            };
+            format!(
+                "TrafficPermission {}: mesh {} does not declare the tag {key} in Mesh.spec.identityTags, {effect}",
+                object.meta.name, self.input.name
+            )
+        });
+        said.collect()
     }
 
     fn permissions_of(&self, tags: &Tags) -> Vec<ReachingPermission> {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use ursa_crds::{MeshSpec, Object, Tags};
+use ursa_crds::{MeshSpec, Object, Tags, WorkloadIdentity};
 use ursa_model::{EndpointState, Protocol, TrustBundle};
 
 /// What a zone knows of a mesh.
@@ -54,6 +54,9 @@ pub struct ServiceAddress {
     pub port: u16,
     /// The service.
     pub service: String,
+    /// What it wishes to be called in the mesh.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wished: Option<String>,
     /// The service's port: another than what is called where one calls an instance.
     pub service_port: u16,
     /// Whether workloads of some mesh serve it: then who is not in that mesh does not reach it in the clear either.
@@ -73,6 +76,8 @@ pub struct RemoteZone {
     pub ingresses: Vec<(IpAddr, u16)>,
     /// What it offers.
     pub services: Vec<RemoteService>,
+    /// Who its workloads are; `None` if it does not say that.
+    pub identities: Option<Vec<WorkloadIdentity>>,
 }
 
 /// Instances of a service that have the same tags, as far as anybody asks for tags.

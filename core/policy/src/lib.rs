@@ -5,6 +5,9 @@
 
 mod endpoints;
 mod explain;
+mod grants;
+mod identities;
+mod inbound;
 mod input;
 mod names;
 mod order;
@@ -12,10 +15,14 @@ mod permission;
 mod route;
 mod selector;
 mod services;
+mod source;
 mod validate;
 mod view;
+mod workload;
 
 pub use explain::{InboundPolicies, OutboundPolicies, ProxyPolicies, ReachingPermission};
+pub use inbound::protocol;
 pub use input::{Instance, MeshInput, RemoteService, RemoteZone, ServiceAddress};
-pub use validate::validate;
-pub use view::{MeshView, protocol};
+pub use validate::{token_tag_problems, validate, validate_among};
+pub use view::MeshView;
+pub use workload::exclusion;

@@ -2,46 +2,40 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use ursa_crds::{DataplaneSpec, MtlsMode, Object, Protocol as TagProtocol, Spec, Tags, tag};
+use ursa_crds::{DataplaneSpec, MtlsMode, Object, Tags, tag};
 use ursa_model::{
-    Destination, DestinationId, Inbound, InboundTls, Outbound, Protocol, ProxyId, ProxyModel, SpiffeId,
-    TrustDomain,
+    Destination, DestinationId, Inbound, InboundTls, Outbound, Protocol, ProxyId, ProxyModel, TrustDomain,
 };
 
-use crate::input::{Instance, MeshInput, RemoteZone};
+use crate::grants::{Place, is_member, zone_may_carry_name};
+use crate::inbound::{LocalInbound, automatic, local_inbounds, protocol};
+use crate::input::{MeshInput, RemoteZone, ServiceAddress};
 use crate::names::{VirtualAddress, name, virtual_addresses};
 use crate::permission::Permissions;
 use crate::route::Routes;
-
-/// An inbound of the own zone, with the tags that policies see.
-#[derive(Clone, Debug)]
-pub(crate) struct LocalInbound {
-    pub(crate) address: IpAddr,
-    pub(crate) port: u16,
-    /// With the automatic tags.
-    pub(crate) tags: Tags,
-    pub(crate) protocol: Protocol,
-    /// The service in the certificate.
-    pub(crate) primary: String,
-    pub(crate) state: ursa_model::EndpointState,
-    /// Ready, and not about to stop.
-    pub(crate) serves: bool,
-}
+use crate::source::Known;
+use crate::workload::{Workload, address_in_force};
 
 /// What a zone knows of a mesh, prepared for looking things up.
 #[derive(Debug)]
 pub struct MeshView {
     pub(crate) input: MeshInput,
     pub(crate) mtls: bool,
+    /// Each dataplane of the own zone as the mesh takes it, in the order of the instances.
+    workloads: Vec<Workload>,
     /// Inbounds of the own zone by service.
     pub(crate) local: BTreeMap<String, Vec<LocalInbound>>,
     instances: HashMap<String, usize>,
+    /// Where services are called, by the names that are in force.
+    addresses: Arc<[ServiceAddress]>,
     /// Each service that somebody serves, as it is called by its name.
     named: BTreeMap<String, Named>,
     pub(crate) permissions: Permissions,
     pub(crate) routes: Routes,
+    /// Worked out when a permission asks for it.
+    pub(crate) known: OnceLock<BTreeSet<Known>>,
 }
 
 impl MeshView {
@@ -52,11 +46,23 @@ impl MeshView {
         input.permissions.sort_by(by_key);
         input.routes.sort_by(by_key);
         input.remotes.sort_by(|a, b| a.zone.cmp(&b.zone));
+        leave_out_what_is_not_granted(&mut input);
+        let workloads: Vec<Workload> =
+            input.instances.iter().map(|instance| Workload::new(&input, &instance.dataplane)).collect();
+        let wished = input.addresses.iter().any(|address| address.wished.is_some());
+        let addresses = if wished {
+            input.addresses.iter().map(|address| address_in_force(&input, address)).collect()
+        } else {
+            input.addresses.clone()
+        };
         let mut local: BTreeMap<String, Vec<LocalInbound>> = BTreeMap::new();
         let mut instances = HashMap::new();
-        for (position, instance) in input.instances.iter().enumerate() {
+        for (position, (instance, workload)) in input.instances.iter().zip(&workloads).enumerate() {
             instances.insert(instance.dataplane.meta.name.clone(), position);
-            for inbound in local_inbounds(instance, &input.zone) {
+            if workload.exclusion.is_some() {
+                continue;
+            }
+            for inbound in local_inbounds(instance, workload, &input.zone) {
                 local.entry(inbound.tags[tag::SERVICE].clone()).or_default().push(inbound);
             }
         }
@@ -65,8 +71,11 @@ impl MeshView {
             mtls: input.spec.enabled_backend().is_some(),
             permissions: Permissions::new(&input.permissions),
             routes: Routes::new(&input.routes),
+            workloads,
             local,
             instances,
+            addresses,
+            known: OnceLock::new(),
             input,
         };
         let named = view.name_services();
@@ -97,7 +106,7 @@ impl MeshView {
 
     /// The address of a dataplane whose traffic is captured.
     pub fn captured(&self, name: &str) -> Option<IpAddr> {
-        let networking = &self.dataplane(name)?.spec.networking;
+        let networking = &self.workload(name)?.spec().networking;
         networking.capture.map(|_| networking.address)
     }
 
@@ -112,18 +121,21 @@ impl MeshView {
         &self.input.trust
     }
 
-    /// The identity of a dataplane of this zone.
-    pub fn identity(&self, dataplane: &Object) -> SpiffeId {
-        let domain = TrustDomain::new(&self.input.zone, &self.input.name);
-        let spec = dataplane_spec(dataplane);
-        let id = SpiffeId::universal(domain, primary_service(spec), &dataplane.meta.name);
-        match &spec.pod {
-            Some(pod) => SpiffeId { namespace: pod.namespace.clone(), ..id },
-            None => id,
-        }
+    /// Why a dataplane of this zone is not in the mesh, for people; `None` if it is, or is not known.
+    pub fn exclusion(&self, name: &str) -> Option<&str> {
+        self.workload(name)?.exclusion.as_deref()
     }
 
-    /// What the proxy of a dataplane of this zone is to do; `None` if there is no such dataplane.
+    pub(crate) fn workload(&self, name: &str) -> Option<&Workload> {
+        Some(&self.workloads[*self.instances.get(name)?])
+    }
+
+    /// Those of this zone's workloads that are in the mesh.
+    pub(crate) fn members(&self) -> impl Iterator<Item = &Workload> {
+        self.workloads.iter().filter(|workload| workload.exclusion.is_none())
+    }
+
+    /// What the proxy of a dataplane of this zone is to do; `None` if there is no such dataplane, or it is not in the mesh.
     pub fn proxy(&self, name: &str) -> Option<ProxyModel> {
         let Seen { spec, inbounds: tag_sets, caller } = self.dataplane(name)?;
         let mut used: BTreeMap<DestinationId, ursa_model::Balancer> = BTreeMap::new();
@@ -173,11 +185,11 @@ impl MeshView {
         })
     }
 
-    /// A dataplane of this zone, as policies see it.
+    /// A dataplane of this zone that is in the mesh, as policies see it.
     pub(crate) fn dataplane(&self, name: &str) -> Option<Seen<'_>> {
-        let object = &self.input.instances[*self.instances.get(name)?].dataplane;
-        let spec = dataplane_spec(object);
-        let tags = |inbound| automatic(inbound, &object.meta.name, &self.input.zone);
+        let workload = self.workload(name).filter(|workload| workload.exclusion.is_none())?;
+        let spec = workload.spec();
+        let tags = |inbound| automatic(inbound, name, &self.input.zone);
         let inbounds: Vec<Tags> = spec.networking.inbound.iter().map(tags).collect();
         let pod = spec.pod.as_ref().map(|pod| {
             let mut tags = pod.tags.clone();
@@ -212,7 +224,9 @@ impl MeshView {
                 protocol: if one_protocol { first_protocol } else { Protocol::Tcp },
                 tls: self.mtls.then(|| InboundTls {
                     trust: self.input.trust.clone(),
-                    allowed: self.permissions.callers(&tags, &self.zones(), || self.known_identities()),
+                    allowed: self
+                        .permissions
+                        .callers(&tags, &self.input.spec, &self.zones(), || self.known_identities()),
                     permissive: self.is_permissive(),
                 }),
             }
@@ -230,7 +244,7 @@ impl MeshView {
             elsewhere: false,
         });
         let own = spec.networking.address;
-        let known = self.input.addresses.iter().filter(move |known| {
+        let known = self.addresses.iter().filter(move |known| {
             spec.networking.capture.is_some()
                 // What the workload sends to itself is no call of others.
                 && known.address != own
@@ -273,24 +287,9 @@ impl MeshView {
 
     /// Names of the zones whose roots are known.
     fn zones(&self) -> Vec<TrustDomain> {
-        let domain = |name: &String| {
-            let zone = name.strip_suffix(".ursa")?.split_once('.')?.0;
-            Some(TrustDomain::new(zone, &self.input.name))
-        };
+        let domain =
+            |name: &String| Some(TrustDomain::new(zone_of(name, &self.input.name)?, &self.input.name));
         self.input.trust.keys().filter_map(domain).collect()
-    }
-
-    /// (zone, primary service) of every workload that is known.
-    fn known_identities(&self) -> BTreeSet<(TrustDomain, String)> {
-        let domain = |zone: &str| TrustDomain::new(zone, &self.input.name);
-        let own = self.input.instances.iter().map(|instance| {
-            (domain(&self.input.zone), primary_service(dataplane_spec(&instance.dataplane)).to_owned())
-        });
-        let others = self.input.remotes.iter().flat_map(|remote| {
-            let services = remote.services.iter().flat_map(|service| &service.identity_services);
-            services.map(|service| (domain(&remote.zone), service.clone()))
-        });
-        own.chain(others).collect()
     }
 
     /// The other zones, as far as traffic may go there: without mutual TLS it stays at home, and without a zone's roots
@@ -328,11 +327,24 @@ impl MeshView {
     }
 }
 
-fn dataplane_spec(object: &Object) -> &DataplaneSpec {
-    match &object.spec {
-        Spec::Dataplane(spec) => spec,
-        other => unreachable!("instances hold dataplanes, not {}", other.kind()),
+/// Of the other zones only that counts which the mesh grants them, whatever they say.
+fn leave_out_what_is_not_granted(input: &mut MeshInput) {
+    let MeshInput { name, spec, trust, remotes, .. } = input;
+    let is_member = |zone: &str| is_member(spec, Place::zone(zone));
+    trust.retain(|domain, _| zone_of(domain, name).is_some_and(is_member));
+    remotes.retain(|remote| is_member(&remote.zone));
+    for remote in remotes {
+        let zone = &remote.zone;
+        remote.services.retain(|service| {
+            service.tags.get(tag::SERVICE).is_some_and(|name| zone_may_carry_name(spec, zone, name))
+        });
     }
+}
+
+/// The zone of a trust domain's name.
+fn zone_of<'a>(domain: &'a str, mesh: &str) -> Option<&'a str> {
+    let (zone, of) = domain.strip_suffix(".ursa")?.split_once('.')?;
+    (of == mesh).then_some(zone)
 }
 
 /// A service as it is called by its name.
@@ -364,44 +376,4 @@ impl Call {
     pub(crate) fn service(&self) -> String {
         self.tags.get(tag::SERVICE).cloned().unwrap_or_default()
     }
-}
-
-/// The service in the workload's certificate.
-fn primary_service(spec: &DataplaneSpec) -> &str {
-    if let Some(pod) = &spec.pod {
-        return &pod.service;
-    }
-    spec.networking.inbound.first().map_or("-", ursa_crds::Inbound::service)
-}
-
-/// The user's tags, and those that are set for them.
-fn automatic(inbound: &ursa_crds::Inbound, instance: &str, zone: &str) -> Tags {
-    let mut tags = inbound.tags.clone();
-    tags.insert(tag::ZONE.into(), zone.into());
-    tags.insert(tag::INSTANCE.into(), instance.into());
-    tags.entry(tag::PORT.into()).or_insert_with(|| inbound.port.to_string());
-    tags.entry(tag::PROTOCOL.into()).or_insert_with(|| "tcp".into());
-    tags
-}
-
-/// What a protocol's tag means for proxies.
-pub fn protocol(tag: TagProtocol) -> Protocol {
-    match tag {
-        TagProtocol::Tcp => Protocol::Tcp,
-        TagProtocol::Http => Protocol::Http,
-        TagProtocol::Http2 | TagProtocol::Grpc => Protocol::Http2,
-    }
-}
-
-fn local_inbounds<'a>(instance: &'a Instance, zone: &'a str) -> impl Iterator<Item = LocalInbound> + 'a {
-    let spec = dataplane_spec(&instance.dataplane);
-    spec.networking.inbound.iter().map(move |inbound| LocalInbound {
-        address: spec.networking.address,
-        port: inbound.port,
-        tags: automatic(inbound, &instance.dataplane.meta.name, zone),
-        protocol: protocol(inbound.protocol()),
-        primary: primary_service(spec).to_owned(),
-        state: instance.state,
-        serves: !instance.out_of_service && !instance.unready_ports.contains(&inbound.port),
-    })
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use ursa_crds::{Kind, MeshSpec, Object, ObjectKey, Spec};
+use ursa_crds::{DataplaneSpec, Kind, MeshSpec, Object, ObjectKey, Pod, Problem, Spec, WorkloadIdentity};
 use ursa_model::{EndpointSet, EndpointState, IngressRoute, ProxyModel, TrustBundle, TrustDomain};
 use ursa_policy::{Instance, MeshInput, MeshView, RemoteService, RemoteZone, ServiceAddress};
 
@@ -49,6 +49,12 @@ struct Case {
     /// Dataplanes that are about to stop.
     #[serde(default)]
     draining: BTreeSet<String>,
+    /// Pods behind dataplanes, by the dataplanes' names: what discovery says of them.
+    #[serde(default)]
+    pods: BTreeMap<String, Pod>,
+    /// The resources are as a store holds them: others may have changed since they were judged.
+    #[serde(default)]
+    stored: bool,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -64,6 +70,7 @@ struct Remote {
     ingresses: Vec<SocketAddr>,
     #[serde(default)]
     services: Vec<RemoteService>,
+    identities: Option<Vec<WorkloadIdentity>>,
 }
 
 #[derive(Serialize)]
@@ -78,6 +85,13 @@ enum Output {
         proxy: Option<Box<ProxyModel>>,
         endpoints: Vec<EndpointSet>,
         available_services: Vec<RemoteService>,
+        /// Shown where a case is about them.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        identities: Vec<WorkloadIdentity>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        identity: Option<String>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        notes: Vec<String>,
         ingress_routes: Vec<IngressRoute>,
     },
 }
@@ -116,6 +130,7 @@ fn golden(path: &Path) -> Result<(), Error> {
     case.remotes.iter_mut().for_each(|remote| {
         remote.ingresses.reverse();
         remote.services.reverse();
+        remote.identities.iter_mut().for_each(|identities| identities.reverse());
     });
     same(&expected, &serde_saphyr::to_string(&output(&case, &documents)?)?, "reversed")?;
     compare(&output_of(path), &expected)
@@ -127,19 +142,16 @@ fn every_output_has_an_input(path: &Path) -> Result<(), Error> {
 }
 
 fn output(case: &Case, documents: &[Value]) -> Result<Output, Error> {
-    let mut objects = Vec::new();
+    let decoded: Vec<Result<Arc<Object>, Problem>> = documents.iter().map(|it| decode(case, it)).collect();
+    let objects: Vec<Arc<Object>> = decoded.iter().flatten().cloned().collect();
+    let lookup = |key: &ObjectKey| objects.iter().find(|object| object.key() == *key).cloned();
     let mut problems = Vec::new();
-    for document in documents {
-        let found = match ursa_crds::decode_value(document) {
-            Ok(mut object) => {
-                // As stores do.
-                if object.meta.namespace == "ursa-system" {
-                    object.meta.namespace.clear();
-                }
-                let found = ursa_policy::validate(&object);
-                objects.push(Arc::new(object));
-                found
-            }
+    for (document, decoded) in documents.iter().zip(decoded) {
+        let found = match decoded {
+            // No user writes what discovery says.
+            Ok(object) if is_pod(&object) => Vec::new(),
+            Ok(object) if case.stored => ursa_policy::validate(&object),
+            Ok(object) => ursa_policy::validate_among(&object, lookup),
             Err(problem) => vec![problem],
         };
         let text = |pointer| document.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
@@ -157,19 +169,41 @@ fn output(case: &Case, documents: &[Value]) -> Result<Output, Error> {
     }
     let input = input(case, objects)?;
     let zone = input.zone.clone();
+    // Else it says what the dataplanes say.
+    let identity_matters = !case.pods.is_empty() || !input.spec.identity_tags.is_empty();
     let view = MeshView::new(input);
-    let proxy = case
+    let explained = case
         .proxy
         .as_ref()
-        .map(|name| view.proxy(name).ok_or_else(|| format!("there is no dataplane {name}")))
+        .map(|name| view.policies(name).ok_or_else(|| format!("there is no dataplane {name}")))
         .transpose()?;
+    let proxy = case.proxy.as_ref().and_then(|name| view.proxy(name));
     let destinations = proxy.iter().flat_map(|proxy| &proxy.destinations);
     Ok(Output::Accepted {
         endpoints: destinations.map(|destination| view.endpoints(&destination.id)).collect(),
         available_services: view.available_services(),
+        identities: if identity_matters { view.identities() } else { Vec::new() },
+        identity: explained.as_ref().and_then(|it| it.identity.clone()).filter(|_| identity_matters),
+        notes: explained.map(|it| it.notes).unwrap_or_default(),
         ingress_routes: view.ingress_routes(view.named_subsets(&zone)),
         proxy: proxy.map(Box::new),
     })
+}
+
+fn decode(case: &Case, document: &Value) -> Result<Arc<Object>, Problem> {
+    let mut object = ursa_crds::decode_value(document)?;
+    // As stores do.
+    if object.meta.namespace == "ursa-system" {
+        object.meta.namespace.clear();
+    }
+    if let Spec::Dataplane(spec) = &mut object.spec {
+        spec.pod = case.pods.get(&object.meta.name).cloned();
+    }
+    Ok(Arc::new(object))
+}
+
+fn is_pod(object: &Object) -> bool {
+    matches!(&object.spec, Spec::Dataplane(DataplaneSpec { pod: Some(_), .. }))
 }
 
 fn input(case: &Case, objects: Vec<Arc<Object>>) -> Result<MeshInput, Error> {
@@ -247,7 +281,7 @@ fn trust(case: &Case, mesh: &str, spec: &MeshSpec) -> TrustBundle {
 
 fn remote_zone(remote: Remote) -> RemoteZone {
     let ingresses = remote.ingresses.iter().map(|address| (address.ip(), address.port())).collect();
-    RemoteZone { zone: remote.zone, ingresses, services: remote.services }
+    RemoteZone { zone: remote.zone, ingresses, services: remote.services, identities: remote.identities }
 }
 
 fn output_of(input: &Path) -> PathBuf {

@@ -1,4 +1,4 @@
-//! An API server that knows namespaces only: LIST and WATCH over loopback.
+//! An API server that knows namespaces and meshes only: LIST and WATCH over loopback.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -23,9 +23,11 @@ pub(crate) struct Cluster {
 
 #[derive(Default)]
 struct Cached {
-    namespaces: BTreeMap<String, Value>,
+    /// By kind and name.
+    objects: BTreeMap<(String, String), Value>,
     version: u64,
-    watches: Vec<mpsc::UnboundedSender<Value>>,
+    /// With the kind that each is for.
+    watches: Vec<(String, mpsc::UnboundedSender<Value>)>,
     broken: bool,
 }
 
@@ -34,7 +36,13 @@ impl Cluster {
     pub(crate) async fn start() -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let cluster = Self { address: listener.local_addr().unwrap(), state: Arc::default() };
-        let router = Router::new().route("/api/v1/namespaces", get(namespaces)).with_state(cluster.clone());
+        let router = Router::new()
+            .route("/api/v1/namespaces", get(async |state, query| listed(state, query, "Namespace")))
+            .route(
+                "/apis/ursamesh.io/v1alpha1/meshes",
+                get(async |state, query| listed(state, query, "Mesh")),
+            )
+            .with_state(cluster.clone());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         cluster.put("demo", &json!({"ursamesh.io/sidecar-injection": "enabled"}));
         cluster
@@ -42,14 +50,27 @@ impl Cluster {
 
     /// Makes a namespace, or changes its labels.
     pub(crate) fn put(&self, name: &str, labels: &Value) {
+        let metadata = json!({"name": name, "labels": labels});
+        self.put_object(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}));
+    }
+
+    /// Makes a mesh, or changes it.
+    pub(crate) fn put_mesh(&self, name: &str, spec: &Value) {
+        let metadata = json!({"name": name, "uid": name});
+        self.put_object(
+            json!({"apiVersion": "ursamesh.io/v1alpha1", "kind": "Mesh", "metadata": metadata, "spec": spec}),
+        );
+    }
+
+    fn put_object(&self, mut object: Value) {
         self.with(|cached| {
             cached.version += 1;
-            let metadata =
-                json!({"name": name, "labels": labels, "resourceVersion": cached.version.to_string()});
-            let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata});
-            let known = cached.namespaces.insert(name.to_owned(), namespace.clone()).is_some();
-            let event = json!({"type": if known { "MODIFIED" } else { "ADDED" }, "object": namespace});
-            cached.watches.retain(|watch| watch.send(event.clone()).is_ok());
+            object["metadata"]["resourceVersion"] = json!(cached.version.to_string());
+            let text = |value: &Value| value.as_str().unwrap().to_owned();
+            let (kind, name) = (text(&object["kind"]), text(&object["metadata"]["name"]));
+            let known = cached.objects.insert((kind.clone(), name), object.clone()).is_some();
+            let event = json!({"type": if known { "MODIFIED" } else { "ADDED" }, "object": object});
+            cached.watches.retain(|(of, watch)| *of != kind || watch.send(event.clone()).is_ok());
         });
     }
 
@@ -74,28 +95,30 @@ impl Cluster {
     }
 }
 
-async fn namespaces(State(cluster): State<Cluster>, RawQuery(query): RawQuery) -> Response {
+fn listed(State(cluster): State<Cluster>, RawQuery(query): RawQuery, kind: &str) -> Response {
     let is_watch = query.unwrap_or_default().split('&').any(|pair| pair == "watch=true");
     cluster.with(|cached| {
+        let of_kind = cached.objects.iter().filter(|((of, _), _)| of == kind).map(|(_, object)| object);
         if cached.broken {
             return StatusCode::INTERNAL_SERVER_ERROR.into_response();
         }
         if is_watch {
             let (sender, receiver) = mpsc::unbounded_channel();
             // What changed since the list was sent is sent again: the watcher knows which is newer.
-            for namespace in cached.namespaces.values() {
-                sender.send(json!({"type": "MODIFIED", "object": namespace})).unwrap();
+            for object in of_kind {
+                sender.send(json!({"type": "MODIFIED", "object": object})).unwrap();
             }
-            cached.watches.push(sender);
+            cached.watches.push((kind.to_owned(), sender));
             let lines = stream::unfold(receiver, async |mut receiver: mpsc::UnboundedReceiver<Value>| {
                 let event = receiver.recv().await?;
                 Some((Ok::<_, std::io::Error>(format!("{event}\n")), receiver))
             });
             return Body::from_stream(lines).into_response();
         }
-        let items: Vec<&Value> = cached.namespaces.values().collect();
+        let items: Vec<&Value> = of_kind.collect();
         let metadata = json!({"resourceVersion": cached.version.to_string()});
-        axum::Json(json!({"apiVersion": "v1", "kind": "NamespaceList", "metadata": metadata, "items": items}))
+        let list = format!("{kind}List");
+        axum::Json(json!({"apiVersion": "v1", "kind": list, "metadata": metadata, "items": items}))
             .into_response()
     })
 }

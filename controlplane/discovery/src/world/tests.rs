@@ -166,6 +166,46 @@ fn what_ursa_says_of_a_pod_its_labels_cannot() {
 }
 
 #[test]
+fn what_annotations_wish_is_carried_and_decided_elsewhere() {
+    let mut world = web();
+    assert_eq!(said(world.news()).pod.unwrap().wished_names, [].into());
+    let mut named = service("web", "2026-01-01T00:00:00Z", "10.96.0.1");
+    named["metadata"]["annotations"] = json!({"ursamesh.io/service": "shopfront"});
+    world.see_service(&named);
+    let news = world.news();
+    let addresses = news.addresses.clone().unwrap();
+    assert_eq!(
+        addresses.iter().map(|at| (at.service.as_str(), at.wished.as_deref())).collect::<Vec<_>>(),
+        [("web.shop", Some("shopfront"))]
+    );
+    let spec = said(news);
+    assert_eq!(spec.networking.inbound[0].service(), "web.shop");
+    let of = spec.pod.unwrap();
+    assert_eq!((of.service.as_str(), of.wished_service), ("web.shop", None));
+    assert_eq!(of.wished_names, [("web.shop".to_owned(), "shopfront".to_owned())].into());
+    let mut pod = pod("web-1", "10.1.0.1");
+    pod["metadata"]["annotations"] = json!({"ursamesh.io/service": "front"});
+    world.see_pod(&pod);
+    let of = said(world.news()).pod.unwrap();
+    assert_eq!((of.service.as_str(), of.wished_service.as_deref()), ("web.shop", Some("front")));
+}
+
+#[test]
+fn a_pod_that_no_endpoint_shows_yet_carries_the_wish_of_the_service_that_selects_it() {
+    let mut world = World::default();
+    let mut named = service("web", "2026-01-01T00:00:00Z", "10.96.0.1");
+    named["metadata"]["annotations"] = json!({"ursamesh.io/service": "shopfront"});
+    world.see_pod(&pod("web-1", "10.1.0.1")).see_service(&named);
+    let of = said(world.news()).pod.unwrap();
+    assert_eq!(of.wished_names, [("web.shop".to_owned(), "shopfront".to_owned())].into());
+    // One that only has the name of its workload wishes nothing for it.
+    named["spec"]["selector"] = json!({"app": "other"});
+    world.see_service(&named);
+    let of = said(world.news()).pod.unwrap();
+    assert_eq!((of.service.as_str(), of.wished_names), ("web.shop", [].into()));
+}
+
+#[test]
 fn a_pod_that_is_gone_or_ended_or_in_another_mesh_leaves_its_mesh() {
     let ended = |change: &dyn Fn(&mut Value)| {
         let mut world = web();

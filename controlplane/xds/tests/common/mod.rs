@@ -5,7 +5,7 @@
 pub(crate) mod agent;
 pub(crate) mod certificates;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -162,6 +162,7 @@ pub(crate) fn claims(mesh: &str, name: Option<&str>, services: &[&str]) -> Datap
         zone: None,
         name: name.map(Into::into),
         services: services.iter().map(|&service| service.into()).collect(),
+        tags: BTreeMap::new(),
     }
 }
 

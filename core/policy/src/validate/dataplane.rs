@@ -14,6 +14,7 @@ const LONGEST_INTERVAL: Duration = Duration::from_mins(10);
 pub(super) fn check(spec: &DataplaneSpec, problems: &mut Problems) {
     let networking = &spec.networking;
     problems.require(spec.pod.is_none(), "spec.pod", "pods are discovered, not described");
+    tags::check_proven(&spec.token_tags, "spec.tokenTags", problems);
     let captured = networking.capture.is_some();
     address(networking.address, "spec.networking.address", problems);
     problems.require(

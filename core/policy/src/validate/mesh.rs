@@ -3,16 +3,80 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ursa_crds::{CaType, MeshSpec};
+use ursa_crds::{CaType, GrantedService, IdentityTag, Members, MeshSpec, Mtls};
+use ursa_model::SpiffeId;
 
 use super::Problems;
-use super::meta::label;
+use super::meta::{is_qualified, label};
+use super::tags::is_ursas;
 
 const SHORTEST: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_hours(720);
 
 pub(super) fn check(spec: &MeshSpec, problems: &mut Problems) {
-    let Some(mtls) = &spec.mtls else { return };
+    if let Some(mtls) = &spec.mtls {
+        check_mtls(mtls, problems);
+    }
+    if let Some(Members { namespaces, zones }) = &spec.members {
+        check_places(namespaces, zones, "spec.members", problems);
+    }
+    check_services(&spec.services, problems);
+    check_identity_tags(&spec.identity_tags, problems);
+}
+
+fn check_services(services: &[GrantedService], problems: &mut Problems) {
+    problems.at_most(1000, services.len(), "spec.services");
+    let mut names = BTreeSet::new();
+    for (position, GrantedService { name, namespaces, zones }) in services.iter().enumerate() {
+        let field = format!("spec.services[{position}]");
+        problems.require(
+            SpiffeId::is_segment(name),
+            format!("{field}.name"),
+            "must be the name of a service: 1 to 253 of [A-Za-z0-9._-]",
+        );
+        problems.require(names.insert(name), format!("{field}.name"), "another entry has this name");
+        check_places(namespaces, zones, &field, problems);
+    }
+}
+
+fn check_identity_tags(tags: &[IdentityTag], problems: &mut Problems) {
+    problems.at_most(32, tags.len(), "spec.identityTags");
+    let mut keys = BTreeSet::new();
+    for (position, IdentityTag { key, namespaces, zones }) in tags.iter().enumerate() {
+        let field = format!("spec.identityTags[{position}]");
+        problems.require(
+            is_qualified(key),
+            format!("{field}.key"),
+            format!("the tag key {key:?} must be like a label key of Kubernetes"),
+        );
+        problems.require(
+            !is_ursas(key),
+            format!("{field}.key"),
+            "service, zone and namespace are part of each identity, and other tags of ursamesh.io never are",
+        );
+        problems.require(keys.insert(key), format!("{field}.key"), "another entry has this key");
+        check_places(namespaces, zones, &field, problems);
+    }
+}
+
+/// Namespaces and zones to which something is granted.
+fn check_places(namespaces: &[String], zones: &[String], field: &str, problems: &mut Problems) {
+    for (names, what) in [(namespaces, "namespaces"), (zones, "zones")] {
+        let field = format!("{field}.{what}");
+        problems.at_most(1000, names.len(), &field);
+        let mut seen = BTreeSet::new();
+        for (position, name) in names.iter().enumerate() {
+            label(name, &format!("{field}[{position}]"), problems);
+            problems.require(
+                seen.insert(name),
+                format!("{field}[{position}]"),
+                format!("{name} is there twice"),
+            );
+        }
+    }
+}
+
+fn check_mtls(mtls: &Mtls, problems: &mut Problems) {
     if let Some(enabled) = &mtls.enabled_backend {
         let known = mtls.backends.iter().any(|backend| backend.name == *enabled);
         problems.require(

@@ -9,7 +9,9 @@ mod traffic_permission;
 mod traffic_route;
 mod zone;
 
-use ursa_crds::{Object, Problem, Spec};
+use std::sync::Arc;
+
+use ursa_crds::{Object, ObjectKey, Problem, Spec, Tags};
 
 /// Everything that is wrong with a resource; empty if nothing is.
 pub fn validate(object: &Object) -> Vec<Problem> {
@@ -31,6 +33,28 @@ pub fn validate(object: &Object) -> Vec<Problem> {
         Spec::TrafficPermission(spec) => traffic_permission::check(spec, &mut problems),
         Spec::TrafficRoute(spec) => traffic_route::check(spec, &mut problems),
     }
+    problems.0
+}
+
+/// The same, and what is wrong with it among the objects that it depends on, which `lookup` gives. For what users write: what
+/// was taken once stays as it is when others change, and what cannot be resolved then lets nobody in.
+pub fn validate_among(object: &Object, lookup: impl Fn(&ObjectKey) -> Option<Arc<Object>>) -> Vec<Problem> {
+    let mut problems = Problems(validate(object));
+    if let Spec::TrafficPermission(spec) = &object.spec {
+        let mesh = lookup(&ObjectKey::mesh(&spec.mesh));
+        let mesh = mesh.as_ref().and_then(|object| match &object.spec {
+            Spec::Mesh(mesh) => Some(mesh),
+            _ => None,
+        });
+        traffic_permission::check_declared(spec, mesh, &mut problems);
+    }
+    problems.0
+}
+
+/// What is wrong with the tags of a data-plane token, in this field.
+pub fn token_tag_problems(tags: &Tags, field: &str) -> Vec<Problem> {
+    let mut problems = Problems::default();
+    tags::check_proven(tags, field, &mut problems);
     problems.0
 }
 

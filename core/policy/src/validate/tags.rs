@@ -1,6 +1,6 @@
 //! Tags on inbounds and in selectors.
 
-use ursa_crds::{Protocol, Selector, Tags, tag};
+use ursa_crds::{GROUP, Protocol, Selector, Tags, tag};
 use ursa_model::SpiffeId;
 
 use super::Problems;
@@ -25,6 +25,20 @@ pub(super) fn check(tags: &Tags, wildcards: bool, field: &str, problems: &mut Pr
             problems.add(field, format!("{key} must be one of {}", names.join(", ")));
         }
     }
+}
+
+/// Tags of a token.
+pub(super) fn check_proven(tags: &Tags, field: &str, problems: &mut Problems) {
+    problems.at_most(32, tags.len(), field);
+    check(tags, false, field, problems);
+    for key in tags.keys().filter(|key| is_ursas(key)) {
+        problems.add(field, format!("{key} is no tag of a token: leave it out"));
+    }
+}
+
+/// Whether a key is one of those that Ursa itself reads or sets.
+pub(super) fn is_ursas(key: &str) -> bool {
+    key.split_once('/').is_some_and(|(prefix, _)| prefix == GROUP)
 }
 
 /// The service must be there, and be one.

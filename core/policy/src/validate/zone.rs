@@ -1,6 +1,8 @@
 //! `ZoneIngress`, `MeshZone` and `DataplaneInsight`.
 
-use ursa_crds::{DataplaneInsightSpec, MeshZoneSpec, Object, Protocol, SocketSpec, ZoneIngressSpec};
+use ursa_crds::{
+    DataplaneInsightSpec, MeshZoneSpec, Object, Protocol, SocketSpec, WorkloadIdentity, ZoneIngressSpec,
+};
 use ursa_model::SpiffeId;
 
 use super::{Problems, meta, tags};
@@ -52,5 +54,17 @@ pub(super) fn check_mesh_zone(object: &Object, spec: &MeshZoneSpec, problems: &m
         );
         let valid = service.identity_services.iter().all(|name| SpiffeId::is_segment(name));
         problems.require(valid, format!("{field}.identityServices"), "must be 1 to 253 of [A-Za-z0-9._-]");
+    }
+    let identities = spec.identities.as_deref().unwrap_or_default();
+    problems.at_most(100_000, identities.len(), "spec.identities");
+    for (position, WorkloadIdentity { service, namespace, tags }) in identities.iter().enumerate() {
+        let field = format!("spec.identities[{position}]");
+        let valid = SpiffeId::is_segment(service);
+        problems.require(valid, format!("{field}.service"), "must be 1 to 253 of [A-Za-z0-9._-]");
+        if !namespace.is_empty() {
+            meta::label(namespace, &format!("{field}.namespace"), problems);
+        }
+        problems.at_most(32, tags.len(), format!("{field}.tags"));
+        tags::check(tags, false, &format!("{field}.tags"), problems);
     }
 }
