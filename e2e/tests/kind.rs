@@ -2,6 +2,7 @@
 
 mod kind {
     mod figures;
+    mod grants;
     mod injection;
     mod names;
     mod resources;
