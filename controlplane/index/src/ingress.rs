@@ -29,6 +29,11 @@ impl IngressState {
         };
     }
 
+    /// Whether there is an ingress of this name.
+    pub(crate) fn knows(&self, name: &str) -> bool {
+        self.specs().any(|(known, _)| known == name)
+    }
+
     fn specs(&self) -> impl Iterator<Item = (&str, &ZoneIngressSpec)> {
         self.objects.values().filter_map(|object| match &object.spec {
             Spec::ZoneIngress(spec) => Some((object.meta.name.as_str(), spec)),
@@ -49,7 +54,7 @@ impl IngressState {
     /// Whether every ingress of this zone that is connected does what it was told last.
     pub(crate) fn is_settled(&self, insights: &Insights) -> bool {
         self.subscribers.iter().all(|(name, subscriber)| {
-            let insight = insights.get(&ProxyId::new("", name)).unwrap_or_default();
+            let insight = insights.here(&ProxyId::new("", name)).unwrap_or_default();
             !insight.connected || subscriber.published() <= insight.acknowledged
         })
     }

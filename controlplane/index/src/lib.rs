@@ -8,6 +8,7 @@
 //! Invariant: a proxy whose resources did not change is not told anything.
 
 mod authority;
+mod hearing;
 mod ingress;
 mod insight;
 mod mesh;
@@ -28,7 +29,8 @@ use ursa_policy::ServiceAddress;
 use ursa_store::Store;
 
 pub use authority::{Authority, AuthorityError, SigningRequest};
-pub use insight::{Certificate, Insights, ProxyInsight, Rejection};
+pub use hearing::Hearing;
+pub use insight::{Certificate, Insights, News, ProxyInsight, Rejection};
 pub use snapshot::{IdentityGrant, Names, ProxyView, Snapshot};
 
 use writer::{Event, Writer};
@@ -66,6 +68,11 @@ impl Index {
     /// What is known of the running proxies.
     pub fn insights(&self) -> &Insights {
         &self.insights
+    }
+
+    /// Another replica of this control plane is heard of, as long as the returned value lives.
+    pub fn hear(&self, replica: &str) -> Hearing {
+        Hearing::new(self, replica)
     }
 
     /// Says that a proxy's agent is here, as long as the returned value lives.

@@ -258,12 +258,17 @@ impl MeshState {
         }
     }
 
-    /// Pods whose agents talk to other replicas.
+    /// Whether there is a dataplane of this name.
+    pub(crate) fn knows(&self, mesh: &str, dataplane: &str) -> bool {
+        self.objects.contains_key(&ObjectKey::in_mesh(Kind::Dataplane, mesh, dataplane))
+    }
+
+    /// Pods of which no replica that is heard of knows what certificate they hold.
     fn unknown_pods(&self, mesh: &str, insights: &Insights) -> u32 {
         let pods = self.objects.values().filter(|object| object.is_discovered());
         let unknown = pods.filter(|pod| {
             let insight = insights.get(&ProxyId::new(mesh, &pod.meta.name));
-            insight.is_none_or(|insight| insight.certificate.is_none())
+            insight.is_none_or(|insight| insight.certificate.is_none() || insight.unheard_since.is_some())
         });
         unknown.count().try_into().unwrap_or(u32::MAX)
     }
@@ -304,7 +309,7 @@ impl MeshState {
         let held = insights.certificates(name, Timestamp::now());
         let elsewhere = self.unknown_pods(name, insights);
         let backend = |name: &String| {
-            // What other replicas signed may rely on any backend that signed lately.
+            // What nobody who is heard of knows may rely on any backend that signed lately.
             let may_be = if self.signed_lately(name) { elsewhere } else { 0 };
             ZoneBackend { name: name.clone(), proxies: held.get(name).copied().unwrap_or_default() + may_be }
         };
