@@ -3,6 +3,7 @@
 mod kind {
     mod injection;
     mod names;
+    mod replicas;
     mod rollouts;
     mod security;
     mod system;
