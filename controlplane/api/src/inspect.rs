@@ -145,6 +145,9 @@ fn insight_value(insight: &ProxyInsight) -> Value {
         responses,
         rejections,
         certificate,
+        // What control planes alone go by.
+        subsets: _,
+        unready: _,
     } = insight;
     let rejections: Vec<Value> = rejections
         .iter()

@@ -37,7 +37,7 @@ impl Hearing {
         let changed = self.index.insights.take(&self.replica, self.stream, upserts, removals);
         let counts = changed.is_some();
         for proxy in changed.into_iter().flatten() {
-            self.index.send(Event::Observed(proxy));
+            self.index.send(Event::Heard(proxy));
         }
         counts
     }

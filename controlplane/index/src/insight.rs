@@ -8,7 +8,7 @@ mod sources;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use jiff::Timestamp;
@@ -57,6 +57,10 @@ pub struct ProxyInsight {
     pub envoy_version: String,
     /// The number of the newest snapshot that it has acknowledged whole; 0 unless its agent talks to this replica.
     pub acknowledged: u64,
+    /// Of a zone ingress: server names of the subsets in the newest snapshot that it has acknowledged whole.
+    pub subsets: Arc<BTreeSet<String>>,
+    /// Inbound ports that its agent says are not ready; `None`: it has not said yet what is.
+    pub unready: Option<BTreeSet<u16>>,
     /// Responses sent so far; 0 unless its agent talks to this replica.
     pub responses: u64,
     /// What it refused and has not since replaced.
@@ -89,9 +93,9 @@ impl Insights {
         self.read().merged(proxy, None)
     }
 
-    /// Of one proxy, as far as its agent has talked to this replica.
-    pub fn here(&self, proxy: &ProxyId) -> Option<ProxyInsight> {
-        self.read().own(proxy).cloned()
+    /// Of one proxy, but for what its agent says to this replica.
+    pub(crate) fn elsewhere(&self, proxy: &ProxyId) -> Option<ProxyInsight> {
+        self.read().elsewhere(proxy)
     }
 
     /// Of one proxy, as everybody but one replica sees it: what that one is to be told.

@@ -95,14 +95,12 @@ impl Index {
         }
     }
 
-    /// Says that a proxy has acknowledged the snapshot of this number.
-    pub fn acknowledged(&self, proxy: &ProxyId, sequence: u64) {
-        let mut news = false;
-        self.insights.count(proxy, |insight| {
-            news = insight.acknowledged != sequence;
-            insight.acknowledged = sequence;
-        });
-        if news && proxy.mesh.is_empty() {
+    /// Says that a proxy has acknowledged a snapshot whole.
+    pub fn acknowledged(&self, proxy: &ProxyId, snapshot: &Snapshot) {
+        self.insights.count(proxy, |insight| insight.acknowledged = snapshot.sequence);
+        // What others wait for.
+        let subsets = |insight: &mut ProxyInsight| insight.subsets.clone_from(&snapshot.subsets);
+        if proxy.mesh.is_empty() && self.insights.update(proxy, subsets) {
             self.send(Event::IngressSettled);
         }
     }
@@ -130,6 +128,8 @@ pub struct Connection {
 impl Connection {
     /// Which inbound ports the application does not serve at the moment.
     pub fn unready(&self, ports: BTreeSet<u16>) {
+        // For the other replicas.
+        self.index.insights.update(&self.proxy, |insight| insight.unready = Some(ports.clone()));
         self.index.send(Event::Unready { proxy: self.proxy.clone(), ports });
     }
 

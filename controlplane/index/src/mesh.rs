@@ -1,5 +1,6 @@
 //! The state of one mesh in this zone, and what follows from it for each proxy.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use ursa_policy::{Instance, MeshInput, MeshView, RemoteService, RemoteZone, Serv
 
 use crate::SnapshotReceiver;
 use crate::authority::{Authority, AuthorityError};
-use crate::insight::Insights;
+use crate::insight::{Insights, ProxyInsight};
 use crate::offer::Offer;
 use crate::presence::Presence;
 use crate::report;
@@ -203,7 +204,13 @@ impl MeshState {
             let names = view
                 .captured(proxy)
                 .map(|own| names.entry(own.is_ipv4()).or_insert_with(|| Arc::new(view.names(own))).clone());
-            subscriber.publish(Snapshot { sequence, resources: Arc::new(all), names, identity });
+            subscriber.publish(Snapshot {
+                sequence,
+                resources: Arc::new(all),
+                names,
+                subsets: Arc::default(),
+                identity,
+            });
         }
     }
 
@@ -228,6 +235,28 @@ impl MeshState {
             _ => None,
         });
         all.filter(|(zone, _)| *zone != own).collect()
+    }
+
+    /// Another replica says something of a proxy: `elsewhere` is what is known of it but for its agent's words here.
+    pub(crate) fn heard(&mut self, mesh: &str, proxy: &str, elsewhere: &ProxyInsight, now: Instant) {
+        self.observe(proxy);
+        // Of a pod the kubelet knows what is ready.
+        if self
+            .objects
+            .get(&ObjectKey::in_mesh(Kind::Dataplane, mesh, proxy))
+            .is_some_and(|o| o.is_discovered())
+        {
+            return;
+        }
+        let presence = match self.presence.entry(proxy.to_owned()) {
+            Entry::Occupied(known) => known.into_mut(),
+            // Its dataplane may come later.
+            Entry::Vacant(new) if elsewhere.connected => new.insert(Presence::new(now)),
+            Entry::Vacant(_) => return,
+        };
+        let before = presence.clone();
+        presence.elsewhere(elsewhere.connected, elsewhere.unready.as_ref(), now);
+        self.dirty |= *presence != before;
     }
 
     /// Something was observed of a proxy that changes nothing for others.
@@ -292,9 +321,15 @@ impl MeshState {
     }
 
     /// What this zone offers in this mesh.
-    /// `settled`: its ingresses do what they were told.
-    pub(crate) fn offer(&mut self, name: &str, zone: &str, insights: &Insights, settled: bool) -> Offer {
-        self.offer_dirty = !settled;
+    /// `acknowledged`: server names of the subsets that each of its ingresses knows.
+    pub(crate) fn offer(
+        &mut self,
+        name: &str,
+        zone: &str,
+        insights: &Insights,
+        acknowledged: &[Arc<BTreeSet<String>>],
+    ) -> Offer {
+        self.offer_dirty = false;
         let Some(view) = &self.view else { return Offer::withdrawn(name, zone) };
         let roots = view.trust().get(&TrustDomain::new(zone, name).to_string()).cloned().unwrap_or_default();
         let services = view.available_services().into_iter().map(|service| AvailableService {
@@ -303,8 +338,12 @@ impl MeshState {
             protocol: tag_value(service.protocol).to_owned(),
             identity_services: service.identity_services,
         });
-        if settled {
-            self.subsets = view.named_subsets(zone).iter().map(DestinationId::sni).collect();
+        let named: BTreeSet<String> = view.named_subsets(zone).iter().map(DestinationId::sni).collect();
+        if acknowledged.iter().all(|known| named.is_subset(known)) {
+            self.subsets = named;
+        } else {
+            // Until then those of before count.
+            self.offer_dirty = true;
         }
         let held = insights.certificates(name, Timestamp::now());
         let elsewhere = self.unknown_pods(name, insights);
@@ -463,11 +502,6 @@ impl Subscriber {
         self.sender.subscribe()
     }
 
-    /// The number of the last snapshot.
-    pub(crate) fn published(&self) -> u64 {
-        self.sender.borrow().as_ref().map_or(0, |snapshot| snapshot.sequence)
-    }
-
     pub(crate) fn is_wanted(&self) -> bool {
         self.sender.receiver_count() > 0
     }
@@ -477,6 +511,7 @@ impl Subscriber {
             if let Some(current) = current
                 && current.identity == snapshot.identity
                 && current.names == snapshot.names
+                && current.subsets == snapshot.subsets
                 && same(&current.resources, &snapshot.resources)
             {
                 return false;

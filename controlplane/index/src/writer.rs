@@ -32,6 +32,8 @@ pub(crate) enum Event {
         ports: BTreeSet<u16>,
     },
     Observed(ProxyId),
+    /// Another replica has said something of it.
+    Heard(ProxyId),
     /// The stream of another replica has ended.
     Unheard {
         replica: String,
@@ -190,7 +192,8 @@ impl Writer {
         match event {
             // An ingress has no endpoints of its own: what becomes of its agent changes nothing for others.
             Event::Connected(proxy) | Event::Disconnected(proxy) if proxy.mesh.is_empty() => {}
-            Event::Unready { proxy, .. } | Event::Observed(proxy) if proxy.mesh.is_empty() => {}
+            Event::Unready { proxy, .. } | Event::Observed(proxy) | Event::Heard(proxy)
+                if proxy.mesh.is_empty() => {}
             // What waits for it goes out when this is published.
             Event::IngressSettled => {}
             Event::Addresses(addresses) => {
@@ -207,6 +210,7 @@ impl Writer {
                 self.mesh(&proxy).change_presence(&proxy.name, |p| p.unready(ports));
             }
             Event::Observed(proxy) => self.mesh(&proxy).observe(&proxy.name),
+            Event::Heard(proxy) => self.heard(&proxy, now),
             Event::Unheard { replica, stream, since } => {
                 self.leaving.push(Leaving { at: now + UNHEARD_AFTER, replica, stream, since });
             }
@@ -254,8 +258,13 @@ impl Writer {
             tracing::warn!(replica, proxies = unheard.len(), "a replica is not heard of any more");
         }
         for proxy in unheard.iter().filter(|proxy| !proxy.mesh.is_empty()) {
-            self.mesh(proxy).observe(&proxy.name);
+            self.heard(proxy, Instant::now());
         }
+    }
+
+    fn heard(&mut self, proxy: &ProxyId, now: Instant) {
+        let elsewhere = self.insights.elsewhere(proxy).unwrap_or_default();
+        self.mesh(proxy).heard(&proxy.mesh, &proxy.name, &elsewhere, now);
     }
 
     async fn publish(&mut self) {
@@ -284,9 +293,9 @@ impl Writer {
             let views = meshes.values().filter_map(MeshState::for_ingress);
             ingress.publish(authority.zone(), views, interner, *sequence);
         }
-        let settled = ingress.is_settled(&self.insights);
+        let acknowledged = ingress.acknowledged(authority.zone(), &self.insights);
         for (name, mesh) in meshes.iter_mut().filter(|(_, mesh)| mesh.offer_dirty) {
-            let _ = offers.send(mesh.offer(name, authority.zone(), &self.insights, settled));
+            let _ = offers.send(mesh.offer(name, authority.zone(), &self.insights, &acknowledged));
         }
         for (name, mesh) in meshes.iter_mut() {
             mesh.report(name, authority.zone(), &self.insights, offers);

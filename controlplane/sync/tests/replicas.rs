@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Status, Streaming};
-use ursa_crds::{Kind, ObjectKey, Spec};
+use ursa_crds::{Kind, MeshZoneSpec, ObjectKey, Spec};
 use ursa_identity::{DataplaneClaims, ReplicaClaims, Tokens, UserClaims, ZoneClaims};
 use ursa_index::{Authority, Certificate, Connection, Index, ProxyInsight};
 use ursa_model::ProxyId;
@@ -46,6 +46,8 @@ impl Replica {
         let leads = watch::Sender::new(false);
         let authority = Arc::new(Authority::standalone(store.clone(), "east"));
         let index = Index::start_as_replica(store.clone(), authority, leads.subscribe());
+        // What comes from here on is new to it.
+        index.inspect(&proxy("nobody")).await;
         let replicas = Replicas::new(index.clone(), tokens.clone(), NAMESPACE, identity, leads.subscribe());
         let routes = tonic::service::Routes::new(replicas.service());
         let server = Server::start(routes).await;
@@ -210,6 +212,119 @@ async fn the_lead_moves_and_what_a_gone_replica_saw_is_unheard_of() {
     }
 }
 
+/// What the zone says of itself, by its leader.
+async fn offers(leader: &Replica, what: &str, condition: impl Fn(&MeshZoneSpec) -> bool) {
+    let key = ObjectKey::in_mesh(Kind::MeshZone, "default", "east");
+    let offered = |store: &Store| match store.get(&key).map(|object| object.spec.clone()) {
+        Some(Spec::MeshZone(spec)) => condition(&spec),
+        _ => false,
+    };
+    common::until(&leader.store, what, offered).await;
+}
+
+#[tokio::test]
+async fn certificates_are_counted_exactly_unless_a_replica_is_not_heard_of() {
+    let tokens = tokens();
+    let a = Replica::start("a", &tokens, &[]).await;
+    let b = Replica::start("b", &tokens, &[]).await;
+    for replica in [&a, &b] {
+        let backends = "[{name: ca-1, type: Builtin}, {name: ca-2, type: Builtin}]";
+        let mesh = format!("{{mtls: {{enabledBackend: ca-1, backends: {backends}}}}}");
+        put(
+            &replica.store,
+            objects::object(&format!("kind: Mesh\nmetadata: {{name: default}}\nspec: {mesh}\n")),
+        )
+        .await;
+        let pods = ["web-1", "web-2"].map(|name| {
+            let pod = objects::pod(name);
+            (pod.key(), Some(pod))
+        });
+        replica.store.discovered(pods.into());
+    }
+    let counted = |ca_1: u32, ca_2: u32| {
+        move |zone: &MeshZoneSpec| {
+            let counts = zone.backends.iter().map(|backend| (backend.name.as_str(), backend.proxies));
+            counts.eq([("ca-1", ca_1), ("ca-2", ca_2)])
+        }
+    };
+    // ca-2 does not sign; that it never did nobody knows of a pod that nobody speaks of.
+    a.is_led_by(&a);
+    offers(&a, "two unknown pods", counted(0, 2)).await;
+    let _one = a.connect("web-1", 10);
+    offers(&a, "one unknown pod", counted(1, 1)).await;
+    let _two = b.connect("web-2", 11);
+    b.is_led_by(&a);
+    offers(&a, "exact", counted(2, 0)).await;
+    b.leader.send_replace(None);
+    offers(&a, "b is not heard of", counted(2, 1)).await;
+    b.is_led_by(&a);
+    offers(&a, "exact again", counted(2, 0)).await;
+}
+
+#[tokio::test]
+async fn a_dataplane_whose_agent_talks_to_one_replica_serves_at_all() {
+    let tokens = tokens();
+    let a = Replica::start("a", &tokens, &[]).await;
+    let b = Replica::start("b", &tokens, &[]).await;
+    for replica in [&a, &b] {
+        replica.is_led_by(&a);
+    }
+    let instances =
+        |count: u32| move |zone: &MeshZoneSpec| zone.services.iter().all(|s| s.instances == count);
+    let one = b.connect("web-1", 10);
+    for replica in [&a, &b] {
+        // As the API server brings it to each.
+        put(&replica.store, objects::dataplane("web-1")).await;
+    }
+    a.sees("connected", "web-1", |known| known.connected).await;
+    offers(&a, "not ready yet", |zone| !zone.services.is_empty() && instances(0)(zone)).await;
+    one.unready([].into());
+    offers(&a, "ready", instances(1)).await;
+    one.unready([80].into());
+    offers(&a, "not ready", instances(0)).await;
+}
+
+#[tokio::test]
+async fn a_subset_is_offered_once_the_ingress_knows_it_whichever_replica_it_talks_to() {
+    let tokens = tokens();
+    let a = Replica::start("a", &tokens, &["web-1"]).await;
+    let b = Replica::start("b", &tokens, &["web-1"]).await;
+    let ingress = ProxyId::new("", "east.in");
+    for replica in [&a, &b] {
+        put(&replica.store, objects::ingress("east.in", "east", "10.0.0.9")).await;
+        replica.is_led_by(&a);
+    }
+    let mut snapshots = b.index.subscribe(&ingress).await.unwrap();
+    let _here = b.index.connect(&ingress);
+    b.index.observe(&ingress, |insight| {
+        insight.connected = true;
+        insight.connected_at = Some(at(10));
+    });
+    let (_, mut news) = a.index.insights().follow_for_replica("nobody");
+    let arrived = async {
+        while !a.index.insights().get(&ingress).is_some_and(|known| known.connected) {
+            news.next().await;
+        }
+    };
+    timeout(PATIENCE, arrived).await.expect("a hears of it");
+    let split = "[{weight: 1, destination: {ursamesh.io/service: web, version: v2}}]";
+    let any = "[{match: {ursamesh.io/service: '*'}}]";
+    let route = format!(
+        "kind: TrafficRoute\nmetadata: {{name: r}}\nspec: {{mesh: default, sources: {any}, destinations: \
+         [{{match: {{ursamesh.io/service: web}}}}], conf: {{split: {split}}}}}\n"
+    );
+    // Something that a offers later than the route, to see that the route is taken and its subset is not offered.
+    put(&a.store, objects::object(&route)).await;
+    put(&a.store, objects::object(&objects::dataplane_yaml("other-1", "other"))).await;
+    let no_subset = |zone: &MeshZoneSpec| zone.services.len() == 2 && zone.subsets.is_empty();
+    offers(&a, "without the subset", no_subset).await;
+    put(&b.store, objects::object(&route)).await;
+    let named = snapshots.wait_for(|snapshot| snapshot.as_ref().is_some_and(|s| !s.subsets.is_empty()));
+    let snapshot = timeout(PATIENCE, named).await.unwrap().unwrap().clone().unwrap();
+    b.index.acknowledged(&ingress, &snapshot);
+    offers(&a, "with the subset", |zone| zone.subsets.len() == 1).await;
+}
+
 #[tokio::test]
 async fn a_replica_that_is_cut_off_for_a_moment_is_not_unheard_of() {
     let tokens = tokens();
@@ -224,8 +339,11 @@ async fn a_replica_that_is_cut_off_for_a_moment_is_not_unheard_of() {
     link.cut();
     b.index.observe(&proxy("web-1"), |insight| insight.envoy_version = "1.41".into());
     link.mend();
-    let known = a.sees("upgraded", "web-1", |known| known.envoy_version == "1.41").await;
-    assert!(known.connected && known.unheard_since.is_none(), "{known:?}");
+    let upgraded = |known: &ProxyInsight| {
+        assert!(known.connected && known.unheard_since.is_none(), "{known:?}");
+        known.envoy_version == "1.41"
+    };
+    a.sees("upgraded", "web-1", upgraded).await;
 }
 
 /// A call to a replica with this token: its stream, or why there is none.

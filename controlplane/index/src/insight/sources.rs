@@ -31,10 +31,6 @@ struct Other {
 }
 
 impl Sources {
-    pub(super) fn own(&self, proxy: &ProxyId) -> Option<&ProxyInsight> {
-        self.own.get(proxy)
-    }
-
     pub(super) fn own_mut(&mut self, proxy: &ProxyId) -> &mut ProxyInsight {
         self.own.entry(proxy.clone()).or_default()
     }
@@ -58,6 +54,12 @@ impl Sources {
         let (acknowledged, responses) = counts.unwrap_or_default();
         let certificate = self.certificate(proxy, but).cloned();
         Some(ProxyInsight { certificate, acknowledged, responses, ..best.clone() })
+    }
+
+    /// What others know of a proxy's agent.
+    pub(super) fn elsewhere(&self, proxy: &ProxyId) -> Option<ProxyInsight> {
+        let said = self.others.values().filter_map(|other| other.said.get(proxy).map(|(_, insight)| insight));
+        best(said.chain(self.lost.get(proxy))).cloned()
     }
 
     /// The certificate that a proxy holds, as far as all but one know.

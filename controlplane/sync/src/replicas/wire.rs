@@ -1,5 +1,7 @@
 //! Insights on the wire.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use ursa_envoy::{ResourceKey, ResourceType};
 use ursa_index::{Certificate, ProxyInsight, Rejection};
@@ -30,6 +32,8 @@ pub(super) fn insight(insight: &ProxyInsight) -> (String, Insight) {
         responses: _,
         rejections,
         certificate,
+        subsets,
+        unready,
     } = insight;
     let rejected: Vec<_> = rejections
         .iter()
@@ -39,7 +43,8 @@ pub(super) fn insight(insight: &ProxyInsight) -> (String, Insight) {
         .collect();
     let held = certificate.as_ref().map(|held| (&held.backend, held.expires, held.signed_at));
     let times = (connected_at, disconnected_at, unheard_since);
-    let version = fingerprint(&(connected, times, (agent_version, envoy_version), &rejected, &held));
+    let does = (subsets.as_ref(), unready);
+    let version = fingerprint(&(connected, times, (agent_version, envoy_version), &rejected, &held, does));
     let rejections = rejected.into_iter().map(|(type_url, name, version, message)| replicas::Rejection {
         type_url: type_url.to_owned(),
         name: name.clone(),
@@ -54,6 +59,10 @@ pub(super) fn insight(insight: &ProxyInsight) -> (String, Insight) {
         agent_version: agent_version.clone(),
         envoy_version: envoy_version.clone(),
         rejections: rejections.collect(),
+        readiness: unready.as_ref().map(|ports| replicas::Readiness {
+            unready: ports.iter().map(|port| u32::from(*port)).collect(),
+        }),
+        subsets: subsets.iter().cloned().collect(),
         certificate: held.map(|(backend, expires, signed_at)| replicas::Certificate {
             backend: backend.clone(),
             expires: time(Some(expires)),
@@ -98,6 +107,10 @@ fn read_insight(insight: Insight) -> Result<ProxyInsight, String> {
             signed_at: read_time("certificate.signed_at", &held.signed_at)?,
         })
     };
+    let readiness = |said: replicas::Readiness| {
+        let port = |port: u32| u16::try_from(port).map_err(|_| format!("readiness: {port} is no port"));
+        said.unready.into_iter().map(port).collect::<Result<_, String>>()
+    };
     Ok(ProxyInsight {
         connected: insight.connected,
         connected_at: read_time("connected_at", &insight.connected_at)?,
@@ -109,6 +122,8 @@ fn read_insight(insight: Insight) -> Result<ProxyInsight, String> {
         responses: 0,
         rejections: insight.rejections.into_iter().filter_map(rejection).collect(),
         certificate: insight.certificate.map(certificate).transpose()?,
+        subsets: Arc::new(insight.subsets.into_iter().collect()),
+        unready: insight.readiness.map(readiness).transpose()?,
     })
 }
 
@@ -142,6 +157,8 @@ mod tests {
             responses: 0,
             rejections: [(key, Rejection { version: "v".into(), message: "no".into() })].into(),
             certificate: Some(Certificate { backend: "ca".into(), expires: at(9), signed_at: Some(at(1)) }),
+            subsets: Arc::new(["a.ursa".to_owned()].into()),
+            unready: Some([80].into()),
         };
         for known in [known, ProxyInsight::default()] {
             let (version, said) = insight(&known);
