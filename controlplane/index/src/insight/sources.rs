@@ -53,7 +53,7 @@ impl Sources {
         let counts = own.filter(|own| std::ptr::eq(*own, best)).map(|own| (own.acknowledged, own.responses));
         let (acknowledged, responses) = counts.unwrap_or_default();
         let certificate = self.certificate(proxy, but).cloned();
-        Some(ProxyInsight { certificate, acknowledged, responses, ..best.clone() })
+        Some(ProxyInsight { acknowledged, responses, certificate, ..best.clone() })
     }
 
     /// What others know of a proxy's agent.
