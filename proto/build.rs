@@ -2,7 +2,8 @@
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=proto");
-    let descriptors = protox::compile(["ursa/agent.proto", "ursa/sync.proto"], ["proto"])?;
+    let descriptors =
+        protox::compile(["ursa/agent.proto", "ursa/replicas.proto", "ursa/sync.proto"], ["proto"])?;
     tonic_prost_build::configure().compile_fds(descriptors)?;
     Ok(())
 }

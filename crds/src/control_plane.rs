@@ -18,7 +18,7 @@ pub use parts::{
     Amount, CertIssuer, FailurePolicy, IssuerRef, LocalRef, LogLevel, PullPolicy, Resources, ServiceSpec,
     ServiceType, SidecarRunMode, SidecarSpec, StoreSpec, StoreType, TlsSpec, WebhookSpec, ZoneMembership,
 };
-pub use status::ControlPlaneStatus;
+pub use status::{CONNECTED_TO_GLOBAL, CONNECTION_MANAGER, ControlPlaneStatus};
 
 /// The zone of a control plane that names none.
 pub const DEFAULT_ZONE: &str = "default";

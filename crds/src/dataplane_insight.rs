@@ -56,6 +56,10 @@ pub struct DataplaneInsightSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub disconnected_at: Option<Timestamp>,
+    /// Since when nobody knows whether its agent is connected: the replica of the control plane that it talked to is not heard of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub unheard_since: Option<Timestamp>,
     /// Version of the agent.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub agent_version: String,

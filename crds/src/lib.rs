@@ -28,9 +28,10 @@ mod zone_insight;
 
 pub use common::{DEFAULT_MESH, Selector, Tags, tag};
 pub use control_plane::{
-    Amount, CertIssuer, ControlPlane, ControlPlaneMode, ControlPlaneSpec, ControlPlaneStatus, DEFAULT_ZONE,
-    FailurePolicy, IssuerRef, LocalRef, LogLevel, PullPolicy, Resources, ServiceSpec, ServiceType,
-    SidecarRunMode, SidecarSpec, StoreSpec, StoreType, TlsSpec, WebhookSpec, ZoneMembership,
+    Amount, CONNECTED_TO_GLOBAL, CONNECTION_MANAGER, CertIssuer, ControlPlane, ControlPlaneMode,
+    ControlPlaneSpec, ControlPlaneStatus, DEFAULT_ZONE, FailurePolicy, IssuerRef, LocalRef, LogLevel,
+    PullPolicy, Resources, ServiceSpec, ServiceType, SidecarRunMode, SidecarSpec, StoreSpec, StoreType,
+    TlsSpec, WebhookSpec, ZoneMembership,
 };
 pub use dataplane::{
     Capture, Dataplane, DataplaneSpec, HttpProbe, Inbound, Networking, Outbound, Pod, Probe, Protocol,

@@ -5,6 +5,7 @@ mod kind {
     mod grants;
     mod injection;
     mod names;
+    mod replicas;
     mod resources;
     mod rollouts;
     mod security;

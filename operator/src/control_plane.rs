@@ -28,7 +28,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{Controller, watcher};
 use kube::{Client, Resource, ResourceExt as _};
 use tracing::{info, warn};
-use ursa_crds::ControlPlane;
+use ursa_crds::{ControlPlane, ControlPlaneMode};
 
 use crate::cluster::{self, ApplyError, Ownership};
 use crate::metrics::{Metrics, Outcome};
@@ -145,6 +145,10 @@ async fn set_up(
     let plan = plan::plan(control_plane, &observed, &context.defaults);
     let (label, uid) = (names.label(), control_plane.uid().unwrap_or_default());
     let ownership = Ownership::Of { label: &label, uid: &uid };
+    // That a Lease is held no longer is nothing that happens.
+    let may_be_unled = control_plane.spec.mode == ControlPlaneMode::Zone
+        && plan.status.connection.is_none()
+        && observed.control_plane.as_ref().is_none_or(|seen| seen.available == 0);
     match cluster::apply(&context.client, &plan.objects, ownership).await {
         Ok(applied) => {
             report::write(control_plane, report::Told::Applied(applied, plan.status), context).await?;
@@ -157,7 +161,7 @@ async fn set_up(
     }
     // cert-manager's Secrets are not ours to watch.
     let waits = observed.tls.control_plane_ca().is_none();
-    Ok(Action::requeue(if waits { RETRY } else { AGAIN }))
+    Ok(Action::requeue(if waits || may_be_unled { RETRY } else { AGAIN }))
 }
 
 /// Removes what is cluster-scoped, and nothing else; the rest goes with the ControlPlane.

@@ -94,10 +94,15 @@ impl Names {
         format!("{}.{}.{what}", self.namespace, self.name)
     }
 
+    /// The DNS name of a part that is the same in every cluster.
+    pub fn host(&self, part: Part) -> String {
+        format!("{}.{}.svc", self.service(part), self.namespace)
+    }
+
     /// The DNS names of a part, as certificates hold them.
     pub fn hosts(&self, part: Part) -> Vec<String> {
         let service = self.service(part);
-        let local = format!("{service}.{}.svc", self.namespace);
+        let local = self.host(part);
         vec![
             service.clone(),
             format!("{service}.{}", self.namespace),

@@ -38,6 +38,9 @@ struct Case {
     why: String,
     control_plane: Option<Seen>,
     webhook: Option<Seen>,
+    /// Whether a replica of the control plane leads.
+    #[serde(default)]
+    led: bool,
     /// Whether the API server asks the webhook already.
     #[serde(default)]
     configured: bool,
@@ -93,6 +96,7 @@ fn golden(path: &Path) -> Result<(), Error> {
         .status
         .conditions
         .iter()
+        .chain(&found.status.connection)
         .map(|c| json!({"type": c.name, "status": c.status, "reason": c.reason, "message": c.message}))
         .collect();
     let status = json!({"status": {
@@ -134,6 +138,7 @@ fn observed(case: &Case, control_plane: &ControlPlane) -> Observed {
         namespace_uid: "00000000-0000-0000-0000-000000000000".to_owned(),
         control_plane: rollout(&case.control_plane),
         webhook: rollout(&case.webhook),
+        led: case.led,
         configured: case.configured,
         tls,
     }

@@ -39,6 +39,9 @@ pub enum ConnectError {
     /// The address is not one.
     #[error("{0:?} is not an address of the form https://HOST:PORT")]
     Address(String),
+    /// What the peer's certificate is to be for is no name.
+    #[error("{0:?} is neither a DNS name nor an IP address")]
+    Name(String),
     /// The peer cannot be reached, or is not who it should be.
     #[error("{0}")]
     Unreachable(String),
@@ -47,6 +50,15 @@ pub enum ConnectError {
 /// Connects to `https://HOST:PORT` (or `grpcs://HOST:PORT`), trusting the certificates in a PEM file; the channel is up
 /// when this returns.
 pub async fn connect(address: &str, ca_file: &Path) -> Result<Channel, ConnectError> {
+    dial(address, None, ca_file).await
+}
+
+/// The same where the certificate is for another name than the address: that of one of several that share it.
+pub async fn connect_as(address: &str, name: &str, ca_file: &Path) -> Result<Channel, ConnectError> {
+    dial(address, Some(name), ca_file).await
+}
+
+async fn dial(address: &str, name: Option<&str>, ca_file: &Path) -> Result<Channel, ConnectError> {
     let bad_address = || ConnectError::Address(address.to_owned());
     let rest = address
         .strip_prefix("https://")
@@ -55,7 +67,12 @@ pub async fn connect(address: &str, ca_file: &Path) -> Result<Channel, ConnectEr
     let uri: Uri = format!("http://{}", rest.trim_end_matches('/')).parse().map_err(|_| bad_address())?;
     let (host, port) = (uri.host().ok_or_else(bad_address)?, uri.port_u16().ok_or_else(bad_address)?);
     let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    let name = ServerName::try_from(host.clone()).map_err(|_| bad_address())?;
+    let name = match name {
+        Some(name) => {
+            ServerName::try_from(name.to_owned()).map_err(|_| ConnectError::Name(name.to_owned()))?
+        }
+        None => ServerName::try_from(host.clone()).map_err(|_| bad_address())?,
+    };
 
     let mut config = ClientConfig::builder().with_root_certificates(roots(ca_file)?).with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec()];

@@ -2,7 +2,7 @@
 
 mod connect;
 
-pub use connect::{ConnectError, connect};
+pub use connect::{ConnectError, connect, connect_as};
 
 /// Agent (`ursa-dp`) and control plane, on port 5678.
 pub mod agent {
@@ -15,6 +15,19 @@ pub mod agent {
         reason = "generated code"
     )]
     tonic::include_proto!("ursa.agent.v1");
+}
+
+/// Replicas of one control plane, on port 5678.
+pub mod replicas {
+    #![allow(
+        missing_docs,
+        unreachable_pub,
+        unused_qualifications,
+        clippy::all,
+        clippy::pedantic,
+        reason = "generated code"
+    )]
+    tonic::include_proto!("ursa.replicas.v1");
 }
 
 /// Zone and global control plane, on port 5685.

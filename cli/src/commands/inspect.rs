@@ -82,13 +82,18 @@ fn service_row(service: &Value) -> Vec<String> {
 fn dataplane_row(item: &Value) -> Vec<String> {
     let (dataplane, insight) = (&item["dataplane"], &item["insight"]);
     let inbound = &dataplane["spec"]["networking"]["inbound"][0];
-    let changed =
-        if insight["connected"] == true { &insight["connectedAt"] } else { &insight["disconnectedAt"] };
+    let unheard = &insight["unheardSince"];
+    let (connected, changed) = match insight["connected"] == true {
+        true => ("true".to_owned(), &insight["connectedAt"]),
+        // The replica that its agent talked to is gone: nobody knows.
+        false if !unheard.is_null() => ("unknown".to_owned(), unheard),
+        false => (text(&insight["connected"]), &insight["disconnectedAt"]),
+    };
     vec![
         text(&dataplane["metadata"]["name"]),
         text(&item["zone"]),
         text(&inbound["tags"]["ursamesh.io/service"]),
-        text(&insight["connected"]),
+        connected,
         since(changed),
         insight["rejections"].as_array().map_or(0, Vec::len).to_string(),
         text(&insight["certificateExpires"]),

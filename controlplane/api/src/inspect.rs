@@ -73,6 +73,7 @@ fn reported(state: &ApiState, mesh: &str) -> Vec<Value> {
                 "connected": spec.connected,
                 "connectedAt": spec.connected_at,
                 "disconnectedAt": spec.disconnected_at,
+                "unheardSince": spec.unheard_since,
                 "agentVersion": spec.agent_version,
                 "envoyVersion": spec.envoy_version,
                 "rejections": spec.rejections,
@@ -137,12 +138,16 @@ fn insight_value(insight: &ProxyInsight) -> Value {
         connected,
         connected_at,
         disconnected_at,
+        unheard_since,
         agent_version,
         envoy_version,
         acknowledged,
         responses,
         rejections,
         certificate,
+        // What control planes alone go by.
+        subsets: _,
+        unready: _,
     } = insight;
     let rejections: Vec<Value> = rejections
         .iter()
@@ -159,6 +164,7 @@ fn insight_value(insight: &ProxyInsight) -> Value {
         "connected": connected,
         "connectedAt": connected_at,
         "disconnectedAt": disconnected_at,
+        "unheardSince": unheard_since,
         "agentVersion": agent_version,
         "envoyVersion": envoy_version,
         "acknowledged": acknowledged,

@@ -3,12 +3,15 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::{Api, mesh, permission, refused};
 use jiff::Timestamp;
 use reqwest::Method;
 use serde_json::{Value, json};
 use ursa_api::Mode;
 use ursa_crds::{KINDS, Kind, Object, Scope};
+use ursa_identity::ReplicaClaims;
 use ursa_store::Store;
 
 /// A resource of this kind that nothing is wrong with.
@@ -105,6 +108,20 @@ async fn a_put_takes_yaml_as_it_takes_json() {
     let version = api.store.revision();
     assert_eq!(api.put(path, permission("web").to_string()).await.status(), 200);
     assert_eq!(api.store.revision(), version, "it says the same");
+}
+
+#[tokio::test]
+async fn tokens_of_replicas_let_in_nobody_and_are_not_issued() {
+    let api = Api::start(Store::memory()).await;
+    let claims = ReplicaClaims { namespace: "ursa-system".into(), replica: "ursa-cp-1".into() };
+    let token = api.tokens.issue_replica(&claims, Duration::from_mins(1), Timestamp::now()).unwrap().token;
+    for path in ["/meshes", "/tokens/user"] {
+        let request = api.client.get(format!("{}{path}", api.base)).bearer_auth(&token);
+        refused(&api, path, request, 401).await;
+    }
+    let body = json!({"namespace": "ursa-system", "replica": "ursa-cp-1", "validFor": "1h"});
+    let request = api.request(Method::POST, "/tokens/replica").json(&body);
+    refused(&api, "an admin asks for one", request, 405).await;
 }
 
 #[tokio::test]

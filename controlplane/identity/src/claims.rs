@@ -72,3 +72,14 @@ pub struct ZoneClaims {
     /// The zone.
     pub zone: String,
 }
+
+/// Which replica of a control plane calls another one. No interface issues it: a replica makes it for itself, with the
+/// signing key that all replicas share.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReplicaClaims {
+    /// The namespace that is the control plane's own.
+    pub namespace: String,
+    /// The replica's name, one of a kind.
+    pub replica: String,
+}

@@ -13,7 +13,7 @@ mod server_tls;
 mod tokens;
 
 pub use ca::{CaError, SignError, ZoneCa, check_roots};
-pub use claims::{DataplaneClaims, UserClaims, ZoneClaims};
+pub use claims::{DataplaneClaims, ReplicaClaims, UserClaims, ZoneClaims};
 pub use leaf::{LeafError, verify_leaf};
 pub use provided::{INTERMEDIATE_LIFETIME, IntermediateRequest, ProvidedCa, ProvidedError};
 pub use served::{ClientCerts, ServedCertificate};

@@ -10,9 +10,10 @@ use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::{DataplaneClaims, UserClaims, ZoneClaims};
+use crate::{DataplaneClaims, ReplicaClaims, UserClaims, ZoneClaims};
 
 const DAY: u64 = 24 * 3600;
+const HOUR: Duration = Duration::from_hours(1);
 const YEAR: Duration = Duration::from_secs(366 * DAY);
 const TEN_YEARS: Duration = Duration::from_secs(3660 * DAY);
 /// How far the clocks of two control planes may differ.
@@ -109,6 +110,17 @@ impl Kind for ZoneClaims {
     }
 }
 
+impl Kind for ReplicaClaims {
+    const AUDIENCE: &'static str = "ursa:replica";
+    const LONGEST: Duration = HOUR;
+
+    fn check(&self) -> Result<(), TokenError> {
+        (!self.namespace.is_empty() && !self.replica.is_empty())
+            .then_some(())
+            .ok_or_else(|| TokenError::Refused("a replica's token needs a namespace and a replica".into()))
+    }
+}
+
 /// Issues and verifies tokens with one key.
 pub struct Tokens {
     private_pem: String,
@@ -184,6 +196,16 @@ impl Tokens {
         self.issue(claims, ttl, now)
     }
 
+    /// Issues a token for a replica of this control plane.
+    pub fn issue_replica(
+        &self,
+        claims: &ReplicaClaims,
+        ttl: Duration,
+        now: Timestamp,
+    ) -> Result<Issued, TokenError> {
+        self.issue(claims, ttl, now)
+    }
+
     /// Verifies a token of an agent.
     pub fn verify_dataplane(&self, token: &str, now: Timestamp) -> Result<DataplaneClaims, TokenError> {
         self.verify(token, now)
@@ -199,6 +221,24 @@ impl Tokens {
         self.verify(token, now)
     }
 
+    /// Verifies a token of another replica of the control plane in this namespace.
+    pub fn verify_replica(
+        &self,
+        token: &str,
+        namespace: &str,
+        now: Timestamp,
+    ) -> Result<ReplicaClaims, TokenError> {
+        let claims: ReplicaClaims = self.verify(token, now)?;
+        if claims.namespace == namespace {
+            Ok(claims)
+        } else {
+            Err(TokenError::NotAllowed(format!(
+                "the token is for replicas in namespace {}, not {namespace}",
+                claims.namespace
+            )))
+        }
+    }
+
     fn issue<C: Kind + Clone>(
         &self,
         claims: &C,
@@ -207,8 +247,11 @@ impl Tokens {
     ) -> Result<Issued, TokenError> {
         claims.check()?;
         if ttl < Duration::from_secs(1) || ttl > C::LONGEST {
-            let days = C::LONGEST.as_secs() / DAY;
-            return Err(TokenError::Refused(format!("the validity must be between 1s and {days} days")));
+            let longest = match C::LONGEST.as_secs() / DAY {
+                0 => format!("{}s", C::LONGEST.as_secs()),
+                days => format!("{days} days"),
+            };
+            return Err(TokenError::Refused(format!("the validity must be between 1s and {longest}")));
         }
         let expires_at = now.checked_add(ttl).map_err(|e| TokenError::Refused(e.to_string()))?;
         let envelope = Envelope {
@@ -259,8 +302,6 @@ fn key_error(error: impl std::fmt::Display) -> TokenError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const HOUR: Duration = Duration::from_hours(1);
 
     fn now() -> Timestamp {
         Timestamp::from_second(1_800_000_000).unwrap()
@@ -313,6 +354,37 @@ mod tests {
             tokens.verify_dataplane(&format!("eyJhbGciOiJub25lIn0.{rest}"), now()),
             Err(TokenError::Malformed)
         );
+    }
+
+    #[test]
+    fn a_replica_s_token_is_one_of_its_own_namespace_and_for_nothing_else() {
+        let tokens = Tokens::generate().unwrap();
+        let claims = ReplicaClaims { namespace: "ursa-system".into(), replica: "ursa-cp-1_a".into() };
+        let issued = tokens.issue_replica(&claims, HOUR, now()).unwrap();
+        let replica = &issued.token;
+        assert_eq!(tokens.verify_replica(replica, "ursa-system", now()), Ok(claims.clone()));
+        let elsewhere = tokens.verify_replica(replica, "other", now());
+        assert!(matches!(elsewhere, Err(TokenError::NotAllowed(_))), "{elsewhere:?}");
+        let late = tokens.verify_replica(replica, "ursa-system", issued.expires_at);
+        assert_eq!(late, Err(TokenError::Expired));
+        let stranger = Tokens::generate().unwrap().issue_replica(&claims, HOUR, now()).unwrap().token;
+        assert_eq!(tokens.verify_replica(&stranger, "ursa-system", now()), Err(TokenError::Foreign));
+
+        assert!(matches!(tokens.verify_user(replica, now()), Err(TokenError::Audience(_))));
+        assert!(matches!(tokens.verify_dataplane(replica, now()), Err(TokenError::Audience(_))));
+        assert!(matches!(tokens.verify_zone(replica, now()), Err(TokenError::Audience(_))));
+        let user = UserClaims { name: "admin".into(), groups: vec!["admin".into()] };
+        for other in [
+            tokens.issue_user(&user, HOUR, now()),
+            tokens.issue_dataplane(&self::claims(), HOUR, now()),
+            tokens.issue_zone(&ZoneClaims { zone: "east".into() }, HOUR, now()),
+        ] {
+            let judged = tokens.verify_replica(&other.unwrap().token, "ursa-system", now());
+            assert!(matches!(judged, Err(TokenError::Audience(_))), "{judged:?}");
+        }
+        assert!(matches!(tokens.issue_replica(&claims, HOUR * 2, now()), Err(TokenError::Refused(_))));
+        let nobody = ReplicaClaims { replica: String::new(), ..claims };
+        assert!(matches!(tokens.issue_replica(&nobody, HOUR, now()), Err(TokenError::Refused(_))));
     }
 
     #[test]

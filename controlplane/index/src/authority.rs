@@ -203,7 +203,37 @@ impl Authority {
         });
     }
 
+    /// Has an intermediate signed, unless another replica has one first: the one in the store is everybody's.
     async fn obtain(&self, id: &Id, renews: Option<&ZoneCa>) -> Result<(), String> {
+        let mut stored = self.store.private_changes();
+        let theirs = async {
+            loop {
+                if let Some(ca) = self.stored_intermediate(id, renews)? {
+                    return Ok::<_, String>(ca);
+                }
+                stored.changed().await.map_err(|_| "the store is closed".to_owned())?;
+            }
+        };
+        let ca = tokio::select! {
+            biased;
+            theirs = theirs => theirs?,
+            own = self.make_intermediate(id, renews) => own?,
+        };
+        tracing::info!(mesh = id.0, backend = id.1, signer = ca.signer(), "got an intermediate");
+        self.known.write().await.insert(id.clone(), Arc::new(ca));
+        Ok(())
+    }
+
+    /// An intermediate that is in the store and not known here yet.
+    fn stored_intermediate(&self, id: &Id, renews: Option<&ZoneCa>) -> Result<Option<ZoneCa>, String> {
+        let stored = self.store.private(&private_name(id, CaType::Provided));
+        let Some(stored) = stored.filter(|stored| !stored.is_empty()) else { return Ok(None) };
+        let ca =
+            ZoneCa::from_private_pem(&String::from_utf8_lossy(&stored)).map_err(|error| error.to_string())?;
+        Ok(renews.is_none_or(|old| old.issuer_pem() != ca.issuer_pem()).then_some(ca))
+    }
+
+    async fn make_intermediate(&self, id: &Id, renews: Option<&ZoneCa>) -> Result<ZoneCa, String> {
         let domain = TrustDomain::new(&self.zone, &id.0);
         let request = IntermediateRequest::new(&domain, renews).map_err(|error| error.to_string())?;
         let chain = self.signed(id, request.csr()).await?;
@@ -211,9 +241,7 @@ impl Authority {
         let name = private_name(id, CaType::Provided);
         let stored = self.store.private_put(&name, ca.to_private_pem().into_bytes()).await;
         stored.map_err(|error| error.to_string())?;
-        tracing::info!(%domain, backend = id.1, signer = ca.signer(), "got an intermediate");
-        self.known.write().await.insert(id.clone(), Arc::new(ca));
-        Ok(())
+        Ok(ca)
     }
 
     async fn signed(&self, (mesh, backend): &Id, csr: &[u8]) -> Result<String, String> {

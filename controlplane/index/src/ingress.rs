@@ -29,6 +29,11 @@ impl IngressState {
         };
     }
 
+    /// Whether there is an ingress of this name.
+    pub(crate) fn knows(&self, name: &str) -> bool {
+        self.specs().any(|(known, _)| known == name)
+    }
+
     fn specs(&self) -> impl Iterator<Item = (&str, &ZoneIngressSpec)> {
         self.objects.values().filter_map(|object| match &object.spec {
             Spec::ZoneIngress(spec) => Some((object.meta.name.as_str(), spec)),
@@ -46,12 +51,12 @@ impl IngressState {
         addresses
     }
 
-    /// Whether every ingress of this zone that is connected does what it was told last.
-    pub(crate) fn is_settled(&self, insights: &Insights) -> bool {
-        self.subscribers.iter().all(|(name, subscriber)| {
-            let insight = insights.get(&ProxyId::new("", name)).unwrap_or_default();
-            !insight.connected || subscriber.published() <= insight.acknowledged
-        })
+    /// What the ingresses of this zone that are connected, to whichever replica, have acknowledged: server names of subsets,
+    /// for each ingress.
+    pub(crate) fn acknowledged(&self, zone: &str, insights: &Insights) -> Vec<Arc<BTreeSet<String>>> {
+        let own = self.specs().filter(|(_, spec)| spec.zone == zone);
+        let insights = own.filter_map(|(name, _)| insights.get(&ProxyId::new("", name)));
+        insights.filter(|insight| insight.connected).map(|insight| insight.subsets).collect()
     }
 
     pub(crate) fn subscribe(&mut self, proxy: &str) -> SnapshotReceiver {
@@ -72,7 +77,9 @@ impl IngressState {
         }
         let mut routes = Vec::new();
         let mut endpoints = Vec::new();
+        let mut named = BTreeSet::new();
         for (view, subsets) in views {
+            named.extend(subsets.iter().map(DestinationId::sni));
             for route in view.ingress_routes(subsets.clone()) {
                 let set = view.local_endpoints(&route.destination);
                 endpoints.push(endpoint_resource(&route.destination.name(), &set, interner));
@@ -84,6 +91,7 @@ impl IngressState {
             .filter(|(_, spec)| spec.zone == zone)
             .map(|(name, spec)| (name.to_owned(), (spec.networking.address, spec.networking.port)))
             .collect();
+        let named = Arc::new(named);
         for (name, subscriber) in &self.subscribers {
             let Some(listener) = listeners.get(name) else { continue };
             let model = ProxyModel {
@@ -102,6 +110,7 @@ impl IngressState {
                 sequence,
                 resources: Arc::new(resources),
                 names: None,
+                subsets: named.clone(),
                 identity: None,
                 exclusion: None,
             });

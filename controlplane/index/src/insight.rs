@@ -1,12 +1,24 @@
 //! What is known of the running proxies: connected, what they have acknowledged, what they refused.
+//!
+//! Invariant: everything here that is shown, counted or sent on is the merged truth of [`sources`]: what agents say here,
+//! and what other replicas say of theirs.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, PoisonError, RwLock};
+mod news;
+mod sources;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use jiff::Timestamp;
 use ursa_crds::{DataplaneInsightSpec, ObservedCertificate};
 use ursa_envoy::ResourceKey;
 use ursa_model::ProxyId;
+
+pub use news::News;
+use news::Subscribers;
+use sources::Sources;
 
 /// A resource that a proxy refused; the version before it stays in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +36,8 @@ pub struct Certificate {
     pub backend: String,
     /// Its end of life.
     pub expires: Timestamp,
+    /// When it was signed; `None`: before the control plane started.
+    pub signed_at: Option<Timestamp>,
 }
 
 /// What is known of one proxy.
@@ -35,13 +49,19 @@ pub struct ProxyInsight {
     pub connected_at: Option<Timestamp>,
     /// When its agent was lost last.
     pub disconnected_at: Option<Timestamp>,
+    /// Since when nobody knows whether its agent is connected: the replica that it talked to is not heard of.
+    pub unheard_since: Option<Timestamp>,
     /// Version of the agent.
     pub agent_version: String,
     /// Version of Envoy.
     pub envoy_version: String,
-    /// The number of the newest snapshot that it has acknowledged whole.
+    /// The number of the newest snapshot that it has acknowledged whole; 0 unless its agent talks to this replica.
     pub acknowledged: u64,
-    /// Responses sent so far.
+    /// Of a zone ingress: server names of the subsets in the newest snapshot that it has acknowledged whole.
+    pub subsets: Arc<BTreeSet<String>>,
+    /// Inbound ports that its agent says are not ready; `None`: it has not said yet what is.
+    pub unready: Option<BTreeSet<u16>>,
+    /// Responses sent so far; 0 unless its agent talks to this replica.
     pub responses: u64,
     /// What it refused and has not since replaced.
     pub rejections: BTreeMap<ResourceKey, Rejection>,
@@ -51,23 +71,56 @@ pub struct ProxyInsight {
 
 /// Insights by proxy; cheap to clone, all clones are one.
 #[derive(Clone, Debug, Default)]
-pub struct Insights(Arc<RwLock<HashMap<ProxyId, ProxyInsight>>>);
+pub struct Insights(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    sources: RwLock<Sources>,
+    subscribers: Subscribers,
+}
 
 impl Insights {
+    fn read(&self) -> RwLockReadGuard<'_, Sources> {
+        self.0.sources.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Sources> {
+        self.0.sources.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Of one proxy.
     pub fn get(&self, proxy: &ProxyId) -> Option<ProxyInsight> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(proxy).cloned()
+        self.read().merged(proxy, None)
+    }
+
+    /// Of one proxy, but for what its agent says to this replica.
+    pub(crate) fn elsewhere(&self, proxy: &ProxyId) -> Option<ProxyInsight> {
+        self.read().elsewhere(proxy)
+    }
+
+    /// Of one proxy, as everybody but one replica sees it: what that one is to be told.
+    pub fn for_replica(&self, replica: &str, proxy: &ProxyId) -> Option<ProxyInsight> {
+        self.read().merged(proxy, Some(replica))
+    }
+
+    /// Every proxy of which anybody but one replica knows something, and news from then on.
+    pub fn follow_for_replica(&self, replica: &str) -> (Vec<ProxyId>, News) {
+        let sources = self.read();
+        (sources.proxies(Some(replica)).cloned().collect(), self.0.subscribers.subscribe())
     }
 
     /// Counts what happens all the time.
     pub fn count(&self, proxy: &ProxyId, change: impl FnOnce(&mut ProxyInsight)) {
-        change(self.0.write().unwrap_or_else(PoisonError::into_inner).entry(proxy.clone()).or_default());
+        change(self.write().own_mut(proxy));
     }
 
     /// What was known before the control plane started; that agents are connected is seen anew.
     pub(crate) fn remember(&self, spec: &DataplaneInsightSpec) {
-        let certificate =
-            |held: &ObservedCertificate| Certificate { backend: held.backend.clone(), expires: held.expires };
+        let certificate = |held: &ObservedCertificate| Certificate {
+            backend: held.backend.clone(),
+            expires: held.expires,
+            signed_at: None,
+        };
         self.count(&ProxyId::new(&spec.mesh, &spec.dataplane), |insight| {
             insight.connected_at = spec.connected_at;
             insight.disconnected_at = spec.disconnected_at;
@@ -79,20 +132,62 @@ impl Insights {
 
     /// Changes what is known of one proxy; whether anything changed but counts of what happens all the time.
     pub(crate) fn update(&self, proxy: &ProxyId, change: impl FnOnce(&mut ProxyInsight)) -> bool {
-        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let insight = all.entry(proxy.clone()).or_default();
+        let mut sources = self.write();
+        let insight = sources.own_mut(proxy);
         let before = insight.clone();
         change(insight);
-        *insight
-            != ProxyInsight { acknowledged: insight.acknowledged, responses: insight.responses, ..before }
+        let changed = *insight
+            != ProxyInsight { acknowledged: insight.acknowledged, responses: insight.responses, ..before };
+        drop(sources);
+        if changed {
+            self.0.subscribers.tell([proxy]);
+        }
+        changed
+    }
+
+    /// A replica is heard of from now on, on a stream of this number; what it said before counts until it says otherwise.
+    pub(crate) fn joined(&self, replica: &str) -> u64 {
+        self.write().joined(replica)
+    }
+
+    /// What a replica has said so far, by proxy, in which version.
+    pub(crate) fn said(&self, replica: &str) -> BTreeMap<ProxyId, String> {
+        self.read().said(replica)
+    }
+
+    /// Takes the word of a replica; the proxies that it is about, or `None` if it has a newer stream.
+    pub(crate) fn take(
+        &self,
+        replica: &str,
+        stream: u64,
+        upserts: Vec<(ProxyId, String, ProxyInsight)>,
+        removals: Vec<ProxyId>,
+    ) -> Option<Vec<ProxyId>> {
+        let changed = self.write().take(replica, stream, upserts, removals)?;
+        self.0.subscribers.tell(&changed);
+        Some(changed)
+    }
+
+    /// A replica is not heard of any more, unless it has a newer stream; the proxies that it spoke of. Of those that do not
+    /// exist any more nothing is kept.
+    pub(crate) fn left(
+        &self,
+        replica: &str,
+        stream: u64,
+        since: Timestamp,
+        exists: impl Fn(&ProxyId) -> bool,
+    ) -> Vec<ProxyId> {
+        let changed = self.write().left(replica, stream, since, exists);
+        self.0.subscribers.tell(&changed);
+        changed
     }
 
     /// How many proxies of a mesh hold a certificate that has not expired, by backend.
     pub(crate) fn certificates(&self, mesh: &str, now: Timestamp) -> BTreeMap<String, u32> {
-        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let sources = self.read();
         let mut count = BTreeMap::new();
-        for (_, insight) in all.iter().filter(|(proxy, _)| proxy.mesh == mesh) {
-            if let Some(certificate) = insight.certificate.as_ref().filter(|held| held.expires > now) {
+        for proxy in sources.proxies(None).filter(|proxy| proxy.mesh == mesh) {
+            if let Some(certificate) = sources.certificate(proxy, None).filter(|held| held.expires > now) {
                 *count.entry(certificate.backend.clone()).or_default() += 1;
             }
         }
@@ -101,6 +196,7 @@ impl Insights {
 
     /// Forgets a proxy whose dataplane is gone.
     pub(crate) fn remove(&self, proxy: &ProxyId) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(proxy);
+        self.write().remove(proxy);
+        self.0.subscribers.tell([proxy]);
     }
 }

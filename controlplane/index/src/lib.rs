@@ -8,6 +8,7 @@
 //! Invariant: a proxy whose resources did not change is not told anything.
 
 mod authority;
+mod hearing;
 mod ingress;
 mod insight;
 mod mesh;
@@ -28,7 +29,8 @@ use ursa_policy::ServiceAddress;
 use ursa_store::Store;
 
 pub use authority::{Authority, AuthorityError, SigningRequest};
-pub use insight::{Certificate, Insights, ProxyInsight, Rejection};
+pub use hearing::Hearing;
+pub use insight::{Certificate, Insights, News, ProxyInsight, Rejection};
 pub use snapshot::{IdentityGrant, Names, ProxyView, Snapshot};
 
 use writer::{Event, Writer};
@@ -68,6 +70,11 @@ impl Index {
         &self.insights
     }
 
+    /// Another replica of this control plane is heard of, as long as the returned value lives.
+    pub fn hear(&self, replica: &str) -> Hearing {
+        Hearing::new(self, replica)
+    }
+
     /// Says that a proxy's agent is here, as long as the returned value lives.
     pub fn connect(&self, proxy: &ProxyId) -> Connection {
         self.send(Event::Connected(proxy.clone()));
@@ -88,14 +95,12 @@ impl Index {
         }
     }
 
-    /// Says that a proxy has acknowledged the snapshot of this number.
-    pub fn acknowledged(&self, proxy: &ProxyId, sequence: u64) {
-        let mut news = false;
-        self.insights.count(proxy, |insight| {
-            news = insight.acknowledged != sequence;
-            insight.acknowledged = sequence;
-        });
-        if news && proxy.mesh.is_empty() {
+    /// Says that a proxy has acknowledged a snapshot whole.
+    pub fn acknowledged(&self, proxy: &ProxyId, snapshot: &Snapshot) {
+        self.insights.count(proxy, |insight| insight.acknowledged = snapshot.sequence);
+        // What others wait for.
+        let subsets = |insight: &mut ProxyInsight| insight.subsets.clone_from(&snapshot.subsets);
+        if proxy.mesh.is_empty() && self.insights.update(proxy, subsets) {
             self.send(Event::IngressSettled);
         }
     }
@@ -123,6 +128,8 @@ pub struct Connection {
 impl Connection {
     /// Which inbound ports the application does not serve at the moment.
     pub fn unready(&self, ports: BTreeSet<u16>) {
+        // For the other replicas.
+        self.index.insights.update(&self.proxy, |insight| insight.unready = Some(ports.clone()));
         self.index.send(Event::Unready { proxy: self.proxy.clone(), ports });
     }
 

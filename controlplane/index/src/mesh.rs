@@ -1,5 +1,6 @@
 //! The state of one mesh in this zone, and what follows from it for each proxy.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use ursa_policy::{Instance, MeshInput, MeshView, RemoteService, RemoteZone, Serv
 
 use crate::SnapshotReceiver;
 use crate::authority::{Authority, AuthorityError};
-use crate::insight::Insights;
+use crate::insight::{Insights, ProxyInsight};
 use crate::offer::Offer;
 use crate::presence::Presence;
 use crate::report;
@@ -208,8 +209,14 @@ impl MeshState {
             let names = view
                 .captured(proxy)
                 .map(|own| names.entry(own.is_ipv4()).or_insert_with(|| Arc::new(view.names(own))).clone());
-            let resources = Arc::new(all);
-            subscriber.publish(Snapshot { sequence, resources, names, identity, exclusion: None });
+            subscriber.publish(Snapshot {
+                sequence,
+                resources: Arc::new(all),
+                names,
+                subsets: Arc::default(),
+                identity,
+                exclusion: None,
+            });
         }
     }
 
@@ -235,6 +242,28 @@ impl MeshState {
             _ => None,
         });
         all.filter(|(zone, _)| *zone != own).collect()
+    }
+
+    /// Another replica says something of a proxy: `elsewhere` is what is known of it but for its agent's words here.
+    pub(crate) fn heard(&mut self, mesh: &str, proxy: &str, elsewhere: &ProxyInsight, now: Instant) {
+        self.observe(proxy);
+        // Of a pod the kubelet knows what is ready.
+        if self
+            .objects
+            .get(&ObjectKey::in_mesh(Kind::Dataplane, mesh, proxy))
+            .is_some_and(|o| o.is_discovered())
+        {
+            return;
+        }
+        let presence = match self.presence.entry(proxy.to_owned()) {
+            Entry::Occupied(known) => known.into_mut(),
+            // Its dataplane may come later.
+            Entry::Vacant(new) if elsewhere.connected => new.insert(Presence::new(now)),
+            Entry::Vacant(_) => return,
+        };
+        let before = presence.clone();
+        presence.elsewhere(elsewhere.connected, elsewhere.unready.as_ref(), now);
+        self.dirty |= *presence != before;
     }
 
     /// Something was observed of a proxy that changes nothing for others.
@@ -265,12 +294,17 @@ impl MeshState {
         }
     }
 
-    /// Pods whose agents talk to other replicas.
+    /// Whether there is a dataplane of this name.
+    pub(crate) fn knows(&self, mesh: &str, dataplane: &str) -> bool {
+        self.objects.contains_key(&ObjectKey::in_mesh(Kind::Dataplane, mesh, dataplane))
+    }
+
+    /// Pods of which no replica that is heard of knows what certificate they hold.
     fn unknown_pods(&self, mesh: &str, insights: &Insights) -> u32 {
         let pods = self.objects.values().filter(|object| object.is_discovered());
         let unknown = pods.filter(|pod| {
             let insight = insights.get(&ProxyId::new(mesh, &pod.meta.name));
-            insight.is_none_or(|insight| insight.certificate.is_none())
+            insight.is_none_or(|insight| insight.certificate.is_none() || insight.unheard_since.is_some())
         });
         unknown.count().try_into().unwrap_or(u32::MAX)
     }
@@ -294,9 +328,15 @@ impl MeshState {
     }
 
     /// What this zone offers in this mesh.
-    /// `settled`: its ingresses do what they were told.
-    pub(crate) fn offer(&mut self, name: &str, zone: &str, insights: &Insights, settled: bool) -> Offer {
-        self.offer_dirty = !settled;
+    /// `acknowledged`: server names of the subsets that each of its ingresses knows.
+    pub(crate) fn offer(
+        &mut self,
+        name: &str,
+        zone: &str,
+        insights: &Insights,
+        acknowledged: &[Arc<BTreeSet<String>>],
+    ) -> Offer {
+        self.offer_dirty = false;
         let Some(view) = &self.view else { return Offer::withdrawn(name, zone) };
         let roots = view.trust().get(&TrustDomain::new(zone, name).to_string()).cloned().unwrap_or_default();
         let services = view.available_services().into_iter().map(|service| AvailableService {
@@ -305,13 +345,17 @@ impl MeshState {
             protocol: tag_value(service.protocol).to_owned(),
             identity_services: service.identity_services,
         });
-        if settled {
-            self.subsets = view.named_subsets(zone).iter().map(DestinationId::sni).collect();
+        let named: BTreeSet<String> = view.named_subsets(zone).iter().map(DestinationId::sni).collect();
+        if acknowledged.iter().all(|known| named.is_subset(known)) {
+            self.subsets = named;
+        } else {
+            // Until then those of before count.
+            self.offer_dirty = true;
         }
         let held = insights.certificates(name, Timestamp::now());
         let elsewhere = self.unknown_pods(name, insights);
         let backend = |name: &String| {
-            // What other replicas signed may rely on any backend that signed lately.
+            // What nobody who is heard of knows may rely on any backend that signed lately.
             let may_be = if self.signed_lately(name) { elsewhere } else { 0 };
             ZoneBackend { name: name.clone(), proxies: held.get(name).copied().unwrap_or_default() + may_be }
         };
@@ -467,11 +511,6 @@ impl Subscriber {
         self.sender.subscribe()
     }
 
-    /// The number of the last snapshot.
-    pub(crate) fn published(&self) -> u64 {
-        self.sender.borrow().as_ref().map_or(0, |snapshot| snapshot.sequence)
-    }
-
     pub(crate) fn is_wanted(&self) -> bool {
         self.sender.receiver_count() > 0
     }
@@ -479,8 +518,14 @@ impl Subscriber {
     /// It is to get nothing, and to be told why.
     fn exclude(&mut self, sequence: u64, reason: &str) {
         self.model = None;
-        let (resources, exclusion) = (Arc::default(), Some(reason.to_owned()));
-        self.publish(Snapshot { sequence, resources, names: None, identity: None, exclusion });
+        self.publish(Snapshot {
+            sequence,
+            resources: Arc::default(),
+            names: None,
+            subsets: Arc::default(),
+            identity: None,
+            exclusion: Some(reason.to_owned()),
+        });
     }
 
     pub(crate) fn publish(&self, snapshot: Snapshot) {
@@ -489,6 +534,7 @@ impl Subscriber {
                 && current.identity == snapshot.identity
                 && current.names == snapshot.names
                 && current.exclusion == snapshot.exclusion
+                && current.subsets == snapshot.subsets
                 && same(&current.resources, &snapshot.resources)
             {
                 return false;

@@ -14,9 +14,11 @@ pub(crate) const LOST_AFTER: Duration = Duration::from_secs(5);
 /// The same after the control plane's start, while all agents come back.
 pub(crate) const LOST_AFTER_START: Duration = Duration::from_secs(30);
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Presence {
     sessions: u32,
+    /// Its agent talks to another replica.
+    elsewhere: bool,
     degrade_at: Option<Instant>,
     degraded: bool,
     draining: bool,
@@ -30,6 +32,7 @@ impl Presence {
     pub(crate) fn unseen(now: Instant) -> Self {
         Self {
             sessions: 0,
+            elsewhere: false,
             degrade_at: Some(now + LOST_AFTER_START),
             degraded: false,
             draining: false,
@@ -71,6 +74,10 @@ impl Presence {
 
     pub(crate) fn connected(&mut self) {
         self.sessions += 1;
+        self.arrived();
+    }
+
+    fn arrived(&mut self) {
         self.degrade_at = None;
         self.degraded = false;
         self.draining = false;
@@ -78,8 +85,22 @@ impl Presence {
 
     pub(crate) fn disconnected(&mut self, now: Instant) {
         self.sessions = self.sessions.saturating_sub(1);
-        if self.sessions == 0 {
+        if self.sessions == 0 && !self.elsewhere {
             self.degrade_at = Some(now + LOST_AFTER);
+        }
+    }
+
+    /// Whether its agent talks to another replica, and what it says there that is not ready, if it has said it.
+    pub(crate) fn elsewhere(&mut self, connected: bool, unready: Option<&BTreeSet<u16>>, now: Instant) {
+        let was = std::mem::replace(&mut self.elsewhere, connected);
+        if connected {
+            self.arrived();
+        } else if was && self.sessions == 0 {
+            self.degrade_at = Some(now + LOST_AFTER);
+        }
+        // What it says here is newer.
+        if let Some(ports) = unready.filter(|_| connected && self.sessions == 0) {
+            self.unready(ports.clone());
         }
     }
 
@@ -130,6 +151,31 @@ mod tests {
         presence.connected();
         presence.disconnected(start);
         assert_eq!(presence.deadline(), None);
+    }
+
+    #[test]
+    fn an_agent_that_talks_to_another_replica_is_present_and_what_it_says_there_counts() {
+        let start = Instant::now();
+        let mut presence = Presence::new(start);
+        presence.elsewhere(true, None, start);
+        assert!(!presence.serves(80), "it has yet to say what is ready");
+        presence.elsewhere(true, Some(&[81].into()), start);
+        assert!(presence.serves(80) && !presence.serves(81));
+        assert_eq!(presence.deadline(), None);
+        // It comes here, and the other one is late to notice that it went.
+        presence.connected();
+        presence.unready(BTreeSet::new());
+        presence.elsewhere(true, Some(&[80].into()), start);
+        assert!(presence.serves(80));
+        presence.elsewhere(false, Some(&[80].into()), start);
+        assert_eq!(presence.deadline(), None);
+        presence.disconnected(start);
+        assert!(presence.expire(start + LOST_AFTER));
+        assert_eq!(presence.state(), EndpointState::Degraded);
+        presence.elsewhere(true, None, start);
+        assert_eq!(presence.state(), EndpointState::Healthy);
+        presence.elsewhere(false, None, start);
+        assert!(presence.expire(start + LOST_AFTER));
     }
 
     #[test]

@@ -21,7 +21,11 @@ pub(crate) fn object(
     presence: Option<&Presence>,
     insight: &ProxyInsight,
 ) -> Object {
-    let ready = |port: u16| presence.is_some_and(|presence| presence.serves(port));
+    let ready = |port: u16| match &dataplane.pod {
+        // The kubelet knows, whichever replica the agent talks to.
+        Some(pod) => !pod.unready.contains(&port),
+        None => presence.is_some_and(|presence| presence.serves(port)),
+    };
     let inbounds = dataplane.networking.inbound.iter().map(|inbound| ObservedInbound {
         port: inbound.port,
         tags: inbound.tags.clone(),
@@ -44,6 +48,7 @@ pub(crate) fn object(
         connected: insight.connected,
         connected_at: insight.connected_at,
         disconnected_at: insight.disconnected_at,
+        unheard_since: insight.unheard_since,
         agent_version: insight.agent_version.clone(),
         envoy_version: insight.envoy_version.clone(),
         certificate: insight.certificate.as_ref().map(certificate),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use ursa_crds::{Kind, Object, ObjectKey, Spec};
@@ -13,6 +14,7 @@ use ursa_policy::ServiceAddress;
 use ursa_store::Store;
 
 use crate::authority::Authority;
+use crate::hearing::UNHEARD_AFTER;
 use crate::ingress::IngressState;
 use crate::insight::Insights;
 use crate::mesh::MeshState;
@@ -25,13 +27,33 @@ use crate::{ProxyView, SnapshotReceiver};
 pub(crate) enum Event {
     Connected(ProxyId),
     Disconnected(ProxyId),
-    Unready { proxy: ProxyId, ports: BTreeSet<u16> },
+    Unready {
+        proxy: ProxyId,
+        ports: BTreeSet<u16>,
+    },
     Observed(ProxyId),
+    /// Another replica has said something of it.
+    Heard(ProxyId),
+    /// The stream of another replica has ended.
+    Unheard {
+        replica: String,
+        stream: u64,
+        since: Timestamp,
+    },
     IngressSettled,
     Addresses(Arc<[ServiceAddress]>),
-    Draining { proxy: ProxyId, done: oneshot::Sender<()> },
-    Subscribe { proxy: ProxyId, reply: oneshot::Sender<SnapshotReceiver> },
-    Inspect { proxy: ProxyId, reply: oneshot::Sender<Option<ProxyView>> },
+    Draining {
+        proxy: ProxyId,
+        done: oneshot::Sender<()>,
+    },
+    Subscribe {
+        proxy: ProxyId,
+        reply: oneshot::Sender<SnapshotReceiver>,
+    },
+    Inspect {
+        proxy: ProxyId,
+        reply: oneshot::Sender<Option<ProxyView>>,
+    },
 }
 
 /// How soon a mesh is worked out again after its authority failed.
@@ -54,6 +76,15 @@ pub(crate) struct Writer {
     drained: Vec<oneshot::Sender<()>>,
     retry_at: Option<Instant>,
     ingress_dirty: bool,
+    /// Replicas whose stream ended, and when they are given up.
+    leaving: Vec<Leaving>,
+}
+
+struct Leaving {
+    at: Instant,
+    replica: String,
+    stream: u64,
+    since: Timestamp,
 }
 
 impl Writer {
@@ -78,6 +109,7 @@ impl Writer {
             drained: Vec::new(),
             retry_at: None,
             ingress_dirty: true,
+            leaving: Vec::new(),
         }
     }
 
@@ -129,7 +161,8 @@ impl Writer {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.meshes.values().filter_map(MeshState::deadline).chain(self.retry_at).min()
+        let leaving = self.leaving.iter().map(|leaving| leaving.at);
+        self.meshes.values().filter_map(MeshState::deadline).chain(self.retry_at).chain(leaving).min()
     }
 
     fn change(&mut self, key: &ObjectKey, object: Option<Arc<Object>>, presence: Presence) {
@@ -159,7 +192,8 @@ impl Writer {
         match event {
             // An ingress has no endpoints of its own: what becomes of its agent changes nothing for others.
             Event::Connected(proxy) | Event::Disconnected(proxy) if proxy.mesh.is_empty() => {}
-            Event::Unready { proxy, .. } | Event::Observed(proxy) if proxy.mesh.is_empty() => {}
+            Event::Unready { proxy, .. } | Event::Observed(proxy) | Event::Heard(proxy)
+                if proxy.mesh.is_empty() => {}
             // What waits for it goes out when this is published.
             Event::IngressSettled => {}
             Event::Addresses(addresses) => {
@@ -176,6 +210,10 @@ impl Writer {
                 self.mesh(&proxy).change_presence(&proxy.name, |p| p.unready(ports));
             }
             Event::Observed(proxy) => self.mesh(&proxy).observe(&proxy.name),
+            Event::Heard(proxy) => self.heard(&proxy, now),
+            Event::Unheard { replica, stream, since } => {
+                self.leaving.push(Leaving { at: now + UNHEARD_AFTER, replica, stream, since });
+            }
             Event::Draining { proxy, done } => {
                 self.mesh(&proxy).change_presence(&proxy.name, Presence::drain);
                 self.drained.push(done);
@@ -202,9 +240,32 @@ impl Writer {
     fn expire(&mut self) {
         let now = Instant::now();
         self.retry_at = self.retry_at.filter(|at| *at > now);
+        for leaving in self.leaving.extract_if(.., |leaving| leaving.at <= now).collect::<Vec<_>>() {
+            self.leave(&leaving);
+        }
         for mesh in self.meshes.values_mut() {
             mesh.expire(now);
         }
+    }
+
+    /// A replica has not come back: what it knew is not known any more.
+    fn leave(&mut self, Leaving { at: _, replica, stream, since }: &Leaving) {
+        let exists = |proxy: &ProxyId| match self.meshes.get(&proxy.mesh) {
+            _ if proxy.mesh.is_empty() => self.ingress.knows(&proxy.name),
+            mesh => mesh.is_some_and(|mesh| mesh.knows(&proxy.mesh, &proxy.name)),
+        };
+        let unheard = self.insights.left(replica, *stream, *since, exists);
+        if !unheard.is_empty() {
+            tracing::warn!(replica, proxies = unheard.len(), "a replica is not heard of any more");
+        }
+        for proxy in unheard.iter().filter(|proxy| !proxy.mesh.is_empty()) {
+            self.heard(proxy, Instant::now());
+        }
+    }
+
+    fn heard(&mut self, proxy: &ProxyId, now: Instant) {
+        let elsewhere = self.insights.elsewhere(proxy).unwrap_or_default();
+        self.mesh(proxy).heard(&proxy.mesh, &proxy.name, &elsewhere, now);
     }
 
     async fn publish(&mut self) {
@@ -233,9 +294,9 @@ impl Writer {
             let views = meshes.values().filter_map(MeshState::for_ingress);
             ingress.publish(authority.zone(), views, interner, *sequence);
         }
-        let settled = ingress.is_settled(&self.insights);
+        let acknowledged = ingress.acknowledged(authority.zone(), &self.insights);
         for (name, mesh) in meshes.iter_mut().filter(|(_, mesh)| mesh.offer_dirty) {
-            let _ = offers.send(mesh.offer(name, authority.zone(), &self.insights, settled));
+            let _ = offers.send(mesh.offer(name, authority.zone(), &self.insights, &acknowledged));
         }
         for (name, mesh) in meshes.iter_mut() {
             mesh.report(name, authority.zone(), &self.insights, offers);

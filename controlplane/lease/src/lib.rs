@@ -11,6 +11,7 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::Client;
 use kube::api::{Api, PostParams};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
@@ -21,11 +22,33 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// How often it is tried, by holders and others.
 const RETRY: Duration = Duration::from_secs(2);
 
+/// Annotation of a Lease: where its holder is reached by the other candidates, `HOST:PORT`.
+const ADDRESS: &str = "ursamesh.io/holder-address";
+
+/// Who holds a Lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Its identity.
+    pub identity: String,
+    /// Where the other candidates reach it, if it says so.
+    pub address: Option<String>,
+}
+
+impl Holder {
+    fn of(lease: &Lease) -> Option<Self> {
+        let identity =
+            lease.spec.as_ref()?.holder_identity.clone().filter(|identity| !identity.is_empty())?;
+        let address = lease.metadata.annotations.as_ref().and_then(|all| all.get(ADDRESS)).cloned();
+        Some(Self { identity, address })
+    }
+}
+
 /// A candidate for a Lease.
 pub struct Candidate {
     api: Api<Lease>,
     name: String,
     sight: Sight,
+    holder: watch::Sender<Option<Holder>>,
 }
 
 impl std::fmt::Debug for Candidate {
@@ -41,6 +64,8 @@ impl std::fmt::Debug for Candidate {
 #[derive(Clone, Debug)]
 struct Sight {
     identity: String,
+    /// Where the other candidates reach it.
+    address: Option<String>,
     /// The version that was seen last, and since when.
     seen: Option<(String, Instant)>,
 }
@@ -90,7 +115,11 @@ impl Sight {
             ),
             ..LeaseSpec::default()
         };
-        let metadata = found.map(|lease| lease.metadata.clone()).unwrap_or_default();
+        let mut metadata = found.map(|lease| lease.metadata.clone()).unwrap_or_default();
+        let mut annotations = metadata.annotations.take().unwrap_or_default();
+        annotations.remove(ADDRESS);
+        annotations.extend(self.address.clone().map(|address| (ADDRESS.to_owned(), address)));
+        metadata.annotations = Some(annotations).filter(|annotations| !annotations.is_empty());
         Step::Write(Box::new(Lease { metadata, spec: Some(spec) }))
     }
 }
@@ -98,8 +127,21 @@ impl Sight {
 impl Candidate {
     /// For the Lease of this name; the identity is one of a kind.
     pub fn new(client: Client, namespace: &str, name: &str, identity: String) -> Self {
-        let sight = Sight { identity, seen: None };
-        Self { api: Api::namespaced(client, namespace), name: name.to_owned(), sight }
+        let sight = Sight { identity, address: None, seen: None };
+        let holder = watch::Sender::new(None);
+        Self { api: Api::namespaced(client, namespace), name: name.to_owned(), sight, holder }
+    }
+
+    /// With an address that the other candidates are told while this one holds the Lease: `HOST:PORT`.
+    #[must_use]
+    pub fn at(mut self, address: Option<String>) -> Self {
+        self.sight.address = address;
+        self
+    }
+
+    /// Who holds the Lease, as it was seen last: it is looked at for taking it over anyway.
+    pub fn holder(&self) -> watch::Receiver<Option<Holder>> {
+        self.holder.subscribe()
     }
 
     /// Waits until it holds the Lease; `on_wait` is called while another one does.
@@ -144,24 +186,42 @@ impl Candidate {
         }
         spec.holder_identity = None;
         spec.lease_duration_seconds = Some(1);
+        if let Some(annotations) = &mut lease.metadata.annotations {
+            annotations.remove(ADDRESS);
+        }
         let released = timeout(RETRY, self.api.replace(&self.name, &PostParams::default(), &lease)).await;
         debug!(ok = matches!(released, Ok(Ok(_))), "the Lease is given up");
+    }
+
+    fn saw(&self, lease: Option<&Lease>) {
+        let holder = lease.and_then(Holder::of);
+        self.holder.send_if_modified(|known| {
+            let news = *known != holder;
+            *known = holder;
+            news
+        });
     }
 
     /// Whether it holds the Lease now.
     async fn attempt(&mut self) -> Result<bool, kube::Error> {
         let found = self.api.get_opt(&self.name).await?;
         let Step::Write(mut lease) = self.sight.step(found.as_ref(), Instant::now(), Timestamp::now()) else {
+            self.saw(found.as_ref());
             return Ok(false);
         };
         let written = if found.is_some() {
             self.api.replace(&self.name, &PostParams::default(), &lease).await
         } else {
-            lease.metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
+            let annotations = lease.metadata.annotations.take();
+            lease.metadata =
+                ObjectMeta { name: Some(self.name.clone()), annotations, ..ObjectMeta::default() };
             self.api.create(&PostParams::default(), &lease).await
         };
         match written {
-            Ok(_) => Ok(true),
+            Ok(held) => {
+                self.saw(Some(&held));
+                Ok(true)
+            }
             // Another one was faster.
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
             Err(error) => Err(error),
@@ -174,7 +234,7 @@ mod tests {
     use super::*;
 
     fn sight(identity: &str) -> Sight {
-        Sight { identity: identity.to_owned(), seen: None }
+        Sight { identity: identity.to_owned(), address: None, seen: None }
     }
 
     /// The Lease as the API server keeps it after a write.
@@ -224,6 +284,22 @@ mod tests {
         let Step::Write(taken) = sight("b").step(Some(&lease), start, time) else { panic!("it waits") };
         assert_eq!(holder(&taken), Some("b"));
         assert_eq!(taken.metadata.resource_version.as_deref(), Some("7"));
+    }
+
+    #[test]
+    fn the_lease_says_where_its_holder_is_and_keeps_what_others_wrote_there() {
+        let (start, time) = (Instant::now(), Timestamp::UNIX_EPOCH);
+        let mut a = Sight { address: Some("10.0.0.1:5678".into()), ..sight("a") };
+        let mut lease = stored(a.step(None, start, time), "1");
+        let reached = |lease: &Lease| Holder::of(lease).unwrap().address;
+        assert_eq!(reached(&lease).as_deref(), Some("10.0.0.1:5678"));
+        lease.metadata.annotations.as_mut().unwrap().insert("theirs".into(), "x".into());
+        // One that is not reached takes over: the former one's address is not its own.
+        lease.spec.as_mut().unwrap().holder_identity = None;
+        assert_eq!(Holder::of(&lease), None);
+        let lease = stored(sight("b").step(Some(&lease), start, time), "2");
+        assert_eq!(Holder::of(&lease), Some(Holder { identity: "b".into(), address: None }));
+        assert_eq!(lease.metadata.annotations.unwrap().get("theirs").map(String::as_str), Some("x"));
     }
 
     #[test]

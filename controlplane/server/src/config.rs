@@ -1,12 +1,15 @@
 //! Configuration: flags, then environment, then file, then defaults.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 use ursa_model::SpiffeId;
+
+/// Where a control plane keeps what is its own, unless it is told otherwise.
+pub(crate) const DATA_DIR: &str = "/var/lib/ursa-cp";
 
 /// What a control plane is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
@@ -89,6 +92,18 @@ pub(crate) struct RunArgs {
     /// The key of that certificate, PEM.
     #[arg(long, env = "URSA_CP_TLS_KEY_FILE", requires = "tls_cert_file")]
     tls_key_file: Option<PathBuf>,
+    /// The CA file that the certificates of this control plane's replicas are trusted by, PEM; read again at each connect.
+    #[arg(long, env = "URSA_CP_TLS_CA_FILE")]
+    tls_ca_file: Option<PathBuf>,
+    /// With --store kubernetes: where the other replicas reach this one. Then they tell each other what they see.
+    #[arg(long, env = "URSA_CP_POD_IP")]
+    pod_ip: Option<IpAddr>,
+    /// The DNS name that all replicas share, which their certificate holds.
+    #[arg(long, env = "URSA_CP_SERVICE_NAME")]
+    service_name: Option<String>,
+    /// Of a zone that an operator set up: the ControlPlane whose status says whether the zone is connected to global.
+    #[arg(long, env = "URSA_CP_CONTROL_PLANE")]
+    control_plane: Option<String>,
     /// What is logged: a level, or tracing directives [default: info].
     #[arg(long, env = "URSA_CP_LOG")]
     log: Option<String>,
@@ -109,6 +124,14 @@ pub(crate) struct TlsFiles {
     pub(crate) key: PathBuf,
 }
 
+/// How the replicas of a control plane reach each other.
+#[derive(Clone, Debug)]
+pub(crate) struct Replica {
+    pub(crate) ip: IpAddr,
+    pub(crate) ca_file: PathBuf,
+    pub(crate) service_name: String,
+}
+
 /// The configuration in force.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
@@ -127,6 +150,10 @@ pub(crate) struct Config {
     pub(crate) tls_names: Vec<String>,
     /// `None`: the control plane makes its own.
     pub(crate) tls_files: Option<TlsFiles>,
+    /// `None`: there are no others.
+    pub(crate) replica: Option<Replica>,
+    /// The ControlPlane that this is a replica of.
+    pub(crate) control_plane: Option<String>,
     pub(crate) log: String,
 }
 
@@ -171,7 +198,7 @@ impl RunArgs {
             zone: self.zone.clone().or(file.zone).unwrap_or_else(|| "default".into()),
             store: self.store.or(file.store).unwrap_or_default(),
             namespace: self.namespace.clone().or(file.namespace).unwrap_or_else(|| "ursa-system".into()),
-            data_dir: self.data_dir.clone().or(file.data_dir).unwrap_or_else(|| "/var/lib/ursa-cp".into()),
+            data_dir: self.data_dir.clone().or(file.data_dir).unwrap_or_else(|| DATA_DIR.into()),
             api_http: bind(self.api_http, file.api_http, "127.0.0.1:5681")?,
             api_https: bind(self.api_https, file.api_https, "0.0.0.0:5682")?,
             agent_address: bind(self.agent_address, file.agent_address, "0.0.0.0:5678")?,
@@ -180,6 +207,17 @@ impl RunArgs {
             tls_files: (self.tls_cert_file.clone().or(file.tls_cert_file))
                 .zip(self.tls_key_file.clone().or(file.tls_key_file))
                 .map(|(cert, key)| TlsFiles { cert, key }),
+            replica: match self.pod_ip.or(file.pod_ip) {
+                None => None,
+                Some(ip) => Some(Replica {
+                    ip,
+                    ca_file: (self.tls_ca_file.clone().or(file.tls_ca_file))
+                        .context("--pod-ip needs --tls-ca-file")?,
+                    service_name: (self.service_name.clone().or(file.service_name))
+                        .context("--pod-ip needs --service-name")?,
+                }),
+            },
+            control_plane: self.control_plane.clone().or(file.control_plane),
             log: self.log.clone().or(file.log).unwrap_or_else(|| "info".into()),
         };
         anyhow::ensure!(SpiffeId::is_label(&config.zone), "--zone {:?} is not a DNS label", config.zone);

@@ -10,21 +10,26 @@ use anyhow::Context as _;
 use axum::Router;
 use jiff::Timestamp;
 use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use ursa_api::{ApiState, ServerInfo};
 use ursa_crds::{DEFAULT_MESH, MeshSpec, Meta, Object, Spec};
 use ursa_identity::{ServedCertificate, ServerTls, Tokens, UserClaims};
-use ursa_index::{Authority, Index};
+use ursa_index::{Authority, Index, SigningRequest};
 use ursa_store::{KubernetesConfig, Store};
 use ursa_sync::global::Global;
+use ursa_sync::replicas::{Replicas, Trust};
 use ursa_sync::zone::ZoneConfig;
 use ursa_xds::Reviewer;
 
 use crate::config::{Config, GlobalAddress, Mode, StoreType};
 use crate::diagnostics::{self, Diagnostics};
+use crate::leader::Leadership;
 use crate::servers::Servers;
-use crate::{files, leader, tls_files, zones};
+use crate::{connection, files, leader, tls_files, zones};
 
+/// The file of the data folder with the administrator's token.
+pub(crate) const ADMIN_TOKEN: &str = "admin-token";
 const ADMIN_TOKEN_LIFETIME: Duration = Duration::from_hours(8760);
 
 pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
@@ -42,7 +47,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let diagnostics = diagnostics::router(Diagnostics { store: store.clone(), ready: ready.clone() });
     servers.http(bind(config.diagnostics_address, "--diagnostics-address").await?, diagnostics);
     let mut state = api_state(&config, &store, &tokens);
-    let mut signing = None;
+    let mut leading = None;
     let further = match config.mode {
         Mode::Global => {
             let global = Global::new(store.clone(), tokens.clone());
@@ -51,19 +56,27 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
             zones::routes(global)
         }
         Mode::Standalone | Mode::Zone => {
+            let mut zone_end = None;
             let authority = if config.mode == Mode::Zone {
                 let (authority, requests) = Authority::of_zone(store.clone(), &config.zone);
-                signing = Some(requests);
+                zone_end = Some(requests);
                 authority
             } else {
                 Authority::standalone(store.clone(), &config.zone)
             };
             let authority = Arc::new(authority);
-            let index = match config.store {
-                StoreType::File => Index::start(store.clone(), authority.clone()),
+            let (index, leads) = match config.store {
+                StoreType::File => (Index::start(store.clone(), authority.clone()), watch::channel(true).1),
                 StoreType::Kubernetes => {
-                    let leads = leader::follow(&config.namespace).await?;
-                    Index::start_as_replica(store.clone(), authority.clone(), leads)
+                    let address = config
+                        .replica
+                        .as_ref()
+                        .map(|own| SocketAddr::new(own.ip, config.agent_address.port()).to_string());
+                    let lead = leader::follow(&config.namespace, address, servers.stop.clone()).await?;
+                    let leads = lead.leads.clone();
+                    let index = Index::start_as_replica(store.clone(), authority.clone(), leads.clone());
+                    leading = Some(lead);
+                    (index, leads)
                 }
             };
             let reviewer = match config.store {
@@ -71,36 +84,64 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
                 StoreType::Kubernetes => Some(discover(&store, &index).await?),
             };
             state = state.with_index(index.clone());
-            let (zone, tokens, store) = (config.zone.clone(), tokens.clone(), store.clone());
-            let context = ursa_xds::Context { zone, store, index, authority, tokens, reviewer };
-            servers.grpc(
-                bind(config.agent_address, "--agent-address").await?,
-                ursa_xds::routes(context),
-                &tls,
-            )?;
+            let context = ursa_xds::Context {
+                zone: config.zone.clone(),
+                store: store.clone(),
+                index: index.clone(),
+                authority,
+                tokens: tokens.clone(),
+                reviewer,
+            };
+            let mut routes = ursa_xds::routes(context);
+            if let (Some(lead), Some(own)) = (&leading, &config.replica) {
+                let leads = leads.clone();
+                let replicas = Replicas::new(index, tokens.clone(), &config.namespace, &lead.identity, leads);
+                routes = routes.add_service(replicas.service());
+                let trust = Trust { ca_file: own.ca_file.clone(), server_name: own.service_name.clone() };
+                replicas.follow(lead.leader.clone(), trust);
+            }
+            servers.grpc(bind(config.agent_address, "--agent-address").await?, routes, &tls)?;
+            if let Some(requests) = zone_end {
+                join_global(&config, store.clone(), requests, leads).await?;
+            }
             Router::new()
         }
     };
     let api = ursa_api::router(state, further);
     servers.http(bind(config.api_http, "--api-http").await?, api.clone());
     servers.https(bind(config.api_https, "--api-https").await?, api, &tls)?;
-    if let (Some(GlobalAddress { address, ca_file, token_file }), Some(signing)) = (&config.global, signing) {
-        let zone = ZoneConfig {
-            zone: config.zone.clone(),
-            global: address.clone(),
-            ca_file: ca_file.clone(),
-            token_file: token_file.clone(),
-            version: env!("CARGO_PKG_VERSION").into(),
-        };
-        ursa_sync::zone::start(zone, store, signing);
-    }
-
     ready.store(true, Ordering::Release);
     tracing::info!(mode = ?config.mode, zone = config.zone, api = %config.api_http, "ready");
     let result = servers.until_signal().await;
     ready.store(false, Ordering::Release);
     servers.stop().await;
+    if let Some(Leadership { task, .. }) = leading {
+        let _ = task.await;
+    }
     result
+}
+
+/// Keeps the zone in step with global, while this replica leads, and tells on the ControlPlane how that stands.
+async fn join_global(
+    config: &Config,
+    store: Store,
+    signing: mpsc::UnboundedReceiver<SigningRequest>,
+    leads: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    let Some(GlobalAddress { address, ca_file, token_file }) = &config.global else { return Ok(()) };
+    let zone = ZoneConfig {
+        zone: config.zone.clone(),
+        global: address.clone(),
+        ca_file: ca_file.clone(),
+        token_file: token_file.clone(),
+        version: env!("CARGO_PKG_VERSION").into(),
+    };
+    let link = ursa_sync::zone::start(zone, store, signing, leads);
+    if let Some(name) = &config.control_plane {
+        let client = kube::Client::try_default().await.context("no Kubernetes cluster is configured")?;
+        connection::report(client, &config.namespace, name, address, link);
+    }
+    Ok(())
 }
 
 fn api_state(config: &Config, store: &Store, tokens: &Arc<Tokens>) -> ApiState {
@@ -159,7 +200,7 @@ async fn open_store(config: &Config) -> anyhow::Result<Store> {
 
 /// Writes the admin token where the machine's administrator finds it, unless a valid one is there.
 fn write_admin_token(data_dir: &Path, tokens: &Tokens) -> anyhow::Result<()> {
-    let path = data_dir.join("admin-token");
+    let path = data_dir.join(ADMIN_TOKEN);
     let now = Timestamp::now();
     let valid =
         std::fs::read_to_string(&path).is_ok_and(|token| tokens.verify_user(token.trim(), now).is_ok());

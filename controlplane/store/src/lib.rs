@@ -18,7 +18,7 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch as signal};
 use ursa_crds::{Kind, Object, ObjectKey};
 use uuid::Uuid;
 
@@ -183,6 +183,11 @@ impl Store {
     /// A value that no object shows: keys of authorities and signers.
     pub fn private(&self, name: &str) -> Option<Vec<u8>> {
         self.read(|state| state.private.get(name).cloned())
+    }
+
+    /// Changes whenever a private value may be another one, whoever wrote it.
+    pub fn private_changes(&self) -> signal::Receiver<()> {
+        self.read(|state| state.private_changed.subscribe())
     }
 
     /// Stores a private value.

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use ursa_crds::{Kind, Object, ObjectKey};
 
 use crate::watch::Watchers;
@@ -13,6 +15,8 @@ pub(crate) struct State {
     pub(crate) private: BTreeMap<String, Vec<u8>>,
     pub(crate) revision: u64,
     pub(crate) watchers: Watchers,
+    /// Told when a private value may be another one.
+    pub(crate) private_changed: watch::Sender<()>,
 }
 
 impl State {

@@ -70,7 +70,10 @@ fn finish(batch: Batch<'_>, state: &RwLock<State>, disk: Option<&Disk>) {
                 None => state.objects.remove(&key),
             };
         }
-        state.private.extend(private);
+        if !private.is_empty() {
+            state.private.extend(private);
+            state.private_changed.send_replace(());
+        }
         for change in &changes {
             state.watchers.tell(change);
         }

@@ -41,11 +41,18 @@ impl<K: Ord + Clone, B: Clone> Outgoing<K, B> {
 
     /// Takes a change of the owner's objects; `None`: the object is gone.
     pub fn change(&mut self, key: K, object: Option<(String, B)>) {
-        match object {
-            Some(object) => self.desired.insert(key.clone(), object),
-            None => self.desired.remove(&key),
-        };
-        self.pending.insert(key);
+        self.change_all([(key, object)]);
+    }
+
+    /// Takes several changes at once.
+    pub fn change_all(&mut self, changes: impl IntoIterator<Item = (K, Option<(String, B)>)>) {
+        for (key, object) in changes {
+            match object {
+                Some(object) => self.desired.insert(key.clone(), object),
+                None => self.desired.remove(&key),
+            };
+            self.pending.insert(key);
+        }
         self.drop_unchanged();
     }
 

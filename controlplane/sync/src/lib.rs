@@ -1,4 +1,5 @@
-//! Synchronisation of objects between the global control plane and its zones: one stream a zone.
+//! Synchronisation of objects between the global control plane and its zones: one stream a zone; and of what the replicas
+//! of one control plane see.
 //!
 //! The [`engine`] is pure: one [`Outgoing`] a direction at the owner, one [`Incoming`] at the holder of copies.
 //! [`global`] and [`zone`] are its edges; [`ownership`] says which object goes where.
@@ -10,6 +11,7 @@
 pub mod engine;
 pub mod global;
 pub mod ownership;
+pub mod replicas;
 pub mod wire;
 pub mod zone;
 

@@ -1,4 +1,5 @@
-//! A zone's end: keeps one stream to global open, and goes on alone while there is none.
+//! A zone's end: keeps one stream to global open, and goes on alone while there is none. Of several replicas that share a
+//! store the one that leads has the stream; the others see in the store what global sends.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -11,7 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataValue;
-use tonic::{Request, Streaming};
+use tonic::{Code, Request, Streaming};
 use ursa_crds::{Object, ObjectKey};
 use ursa_index::SigningRequest;
 use ursa_proto::sync::sync_client::SyncClient;
@@ -69,30 +70,79 @@ enum End {
     Store(#[from] ursa_store::StoreError),
 }
 
-/// Whether the stream to global is open.
-pub type Connected = watch::Receiver<bool>;
+impl End {
+    /// Whether the other side, or this one, does not want the other; else it is out of reach.
+    fn is_refusal(&self) -> bool {
+        match self {
+            Self::Status(status) => matches!(
+                status.code(),
+                Code::Unauthenticated
+                    | Code::PermissionDenied
+                    | Code::InvalidArgument
+                    | Code::FailedPrecondition
+            ),
+            Self::Refused(_) => true,
+            Self::Token { .. }
+            | Self::NotAToken(_)
+            | Self::Connect(_)
+            | Self::Silent
+            | Self::Unread
+            | Self::Closed
+            | Self::Store(_) => false,
+        }
+    }
+}
 
-/// Keeps the zone in step with global until the store ends; says on the returned channel whether it is connected. What
-/// comes out of `signing` is asked of global.
+/// How it stands with the stream to global.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Link {
+    /// It was not tried yet, or another replica has the stream.
+    #[default]
+    Idle,
+    /// It is open.
+    Connected {
+        /// Whether the zone takes what global sends; not if global has another store than before.
+        followed: bool,
+    },
+    /// It is not open, and is tried again and again.
+    Lost {
+        /// Whether global answers, and refuses or is refused; else it is out of reach.
+        refused: bool,
+        /// Why the last try failed.
+        reason: String,
+    },
+}
+
+impl Link {
+    /// Whether the stream is open.
+    pub fn is_connected(&self) -> bool {
+        matches!(self, Self::Connected { .. })
+    }
+}
+
+/// How it stands with the stream to global, at each time.
+pub type Connected = watch::Receiver<Link>;
+
+/// Keeps the zone in step with global while this replica leads, until the store ends; says on the returned channel how it
+/// stands. What comes out of `signing` is asked of global.
 pub fn start(
     config: ZoneConfig,
     store: Store,
     mut signing: mpsc::UnboundedReceiver<SigningRequest>,
+    mut leads: watch::Receiver<bool>,
 ) -> Connected {
-    let (sender, connected) = watch::channel(false);
+    let (sender, connected) = watch::channel(Link::Idle);
     tokio::spawn(async move {
-        let mut retry = FIRST_RETRY;
         loop {
-            let zone = Zone { config: &config, store: &store, connected: &sender };
-            let end = zone.run(&mut signing).await;
-            if sender.send_replace(false) {
-                retry = FIRST_RETRY;
+            if leads.wait_for(|leads| *leads).await.is_err() {
+                return;
             }
-            tracing::warn!(global = config.global, reason = %end, "not connected to global; the zone goes on with what it has");
-            // Jitter, so that zones do not come back all at once.
-            let wait = retry.mul_f64(rand::random_range(0.5..1.0));
-            tokio::time::sleep(wait).await;
-            retry = (retry * 2).min(LONGEST_RETRY);
+            let zone = Zone { config: &config, store: &store, link: &sender };
+            tokio::select! {
+                () = zone.keep_connected(&mut signing) => {}
+                _ = leads.wait_for(|leads| !leads) => tracing::info!("another replica keeps the stream to global"),
+            }
+            sender.send_replace(Link::Idle);
         }
     });
     connected
@@ -101,7 +151,7 @@ pub fn start(
 struct Zone<'a> {
     config: &'a ZoneConfig,
     store: &'a Store,
-    connected: &'a watch::Sender<bool>,
+    link: &'a watch::Sender<Link>,
 }
 
 /// Requests that global has not answered yet, by id.
@@ -130,6 +180,22 @@ impl SigningRequests {
 type Out = mpsc::Sender<FromZone>;
 
 impl Zone<'_> {
+    async fn keep_connected(&self, signing: &mut mpsc::UnboundedReceiver<SigningRequest>) {
+        let mut retry = FIRST_RETRY;
+        loop {
+            let end = self.run(signing).await;
+            let lost = Link::Lost { refused: end.is_refusal(), reason: end.to_string() };
+            if self.link.send_replace(lost).is_connected() {
+                retry = FIRST_RETRY;
+            }
+            tracing::warn!(global = self.config.global, reason = %end, "not connected to global; the zone goes on with what it has");
+            // Jitter, so that zones do not come back all at once.
+            let wait = retry.mul_f64(rand::random_range(0.5..1.0));
+            tokio::time::sleep(wait).await;
+            retry = (retry * 2).min(LONGEST_RETRY);
+        }
+    }
+
     async fn run(&self, signing: &mut mpsc::UnboundedReceiver<SigningRequest>) -> End {
         match self.stream(signing).await {
             Ok(()) => End::Closed,
@@ -155,7 +221,7 @@ impl Zone<'_> {
             return Err(End::Refused("the first message must be GlobalWelcome".into()));
         };
         let verdict = self.meet(&welcome).await?;
-        self.connected.send_replace(true);
+        self.link.send_replace(Link::Connected { followed: verdict == Verdict::Known });
         tracing::info!(global = self.config.global, epoch = welcome.epoch, ?verdict, "connected to global");
         let own = objects.iter().filter(|object| ownership::goes_up(object, &self.config.zone));
         let own = own.map(|object| (object.key(), (wire::version(object), object.clone()))).collect();
@@ -178,6 +244,10 @@ impl Zone<'_> {
                     send(&out, from_zone::Message::Ping(Ping { nonce })).await?;
                 }
                 Some(request) = signing.recv(), if verdict != Verdict::Foreign => {
+                    // Another replica may have got it in the meantime.
+                    if request.reply.is_closed() {
+                        continue;
+                    }
                     send(&out, open.ask(request)).await?;
                 }
                 changed = changes.next() => {

@@ -3,14 +3,20 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use common::objects::object;
 use common::raw::RawZone;
-use common::{World, put};
+use common::{PATIENCE, World, put};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 use serde_json::json;
+use tokio::time::timeout;
+use ursa_crds::{ObjectKey, Spec};
 use ursa_identity::IntermediateRequest;
+use ursa_index::{Authority, AuthorityError, provided};
 use ursa_model::TrustDomain;
 use ursa_proto::sync::{IntermediateSigned, SignIntermediate, from_global, from_zone};
+use ursa_store::Store;
 
 /// A global whose mesh `default` has a provided backend `corp`.
 async fn world() -> World {
@@ -31,6 +37,37 @@ async fn world() -> World {
     let mesh = format!("kind: Mesh\nmetadata: {{name: default}}\nspec: {{mtls: {mtls}}}\n");
     put(&world.store, object(&mesh)).await;
     world
+}
+
+#[tokio::test]
+async fn replicas_share_the_intermediate_that_one_of_them_has_signed() {
+    let (world, store) = (world().await, Store::memory());
+    let Spec::Mesh(mesh) = world.store.get(&ObjectKey::mesh("default")).unwrap().spec.clone() else {
+        panic!("it is a mesh");
+    };
+    let backend = &mesh.mtls.unwrap().backends[0];
+    let (leader, mut asked) = Authority::of_zone(store.clone(), "east");
+    let (other, _never_answered) = Authority::of_zone(store.clone(), "east");
+    let (leader, other) = (Arc::new(leader), Arc::new(other));
+    for replica in [&leader, &other] {
+        let pending = replica.ensure("default", backend).await;
+        assert!(matches!(pending, Err(AuthorityError::Pending { .. })), "{pending:?}");
+    }
+    let request = asked.recv().await.unwrap();
+    let chain = provided::sign_intermediate(&world.store, "east", "default", "corp", &request.csr);
+    request.reply.send(chain).unwrap();
+    let known = async {
+        loop {
+            // Not looked up by anybody: it takes it by itself.
+            let (one, two) = (leader.issuers().await, other.issuers().await);
+            if !one.is_empty() && !two.is_empty() {
+                return (one, two);
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let (one, two) = timeout(PATIENCE, known).await.expect("both know it");
+    assert_eq!(one, two);
 }
 
 async fn ask(zone: &mut RawZone, id: u64, backend: &str, csr: &[u8]) -> IntermediateSigned {

@@ -2,6 +2,7 @@
 
 use futures::StreamExt as _;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -11,7 +12,7 @@ use ursa_envoy::wire::{
     AggregatedDiscoveryService, DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest,
     DiscoveryResponse,
 };
-use ursa_index::{Index, Rejection, SnapshotReceiver};
+use ursa_index::{Index, Rejection, Snapshot, SnapshotReceiver};
 use ursa_model::ProxyId;
 
 use crate::Context;
@@ -76,7 +77,7 @@ async fn serve(
     let snapshots = context.index.subscribe(&proxy).await;
     let snapshots = snapshots.ok_or_else(|| Status::unavailable("the control plane is stopping"))?;
     let mut stream =
-        ProxyStream { proxy, index: context.index.clone(), delta: DeltaStream::default(), sequence: 0 };
+        ProxyStream { proxy, index: context.index.clone(), delta: DeltaStream::default(), aim: None };
     tracing::debug!(proxy = %stream.proxy, "delta stream opened");
     stream.request(&first)?;
     let result = stream.run(snapshots, requests, responses).await;
@@ -88,7 +89,8 @@ struct ProxyStream {
     proxy: ProxyId,
     index: Index,
     delta: DeltaStream,
-    sequence: u64,
+    /// What the proxy is brought to.
+    aim: Option<Arc<Snapshot>>,
 }
 
 impl ProxyStream {
@@ -109,7 +111,7 @@ impl ProxyStream {
                         if let Some(reason) = &snapshot.exclusion {
                             return Err(excluded(&self.proxy, reason));
                         }
-                        self.sequence = snapshot.sequence;
+                        self.aim = Some(snapshot.clone());
                         self.forget_replaced(&snapshot.resources);
                         self.delta.aim(snapshot.resources.clone());
                     }
@@ -125,8 +127,8 @@ impl ProxyStream {
                     return Ok(());
                 }
             }
-            if self.delta.is_settled() {
-                self.index.acknowledged(&self.proxy, self.sequence);
+            if let Some(aim) = self.aim.as_ref().filter(|_| self.delta.is_settled()) {
+                self.index.acknowledged(&self.proxy, aim);
             }
         }
     }

@@ -90,7 +90,7 @@ impl Agent for AgentService {
             .sign(&csr, &grant.spiffe_id, grant.lifetime, now)
             .map_err(|error| Status::invalid_argument(format!("csr: {error}")))?;
         let expires = now.checked_add(grant.lifetime).unwrap_or(Timestamp::MAX);
-        let certificate = Certificate { backend: grant.backend.clone(), expires };
+        let certificate = Certificate { backend: grant.backend.clone(), expires, signed_at: Some(now) };
         self.context.index.observe(&proxy, |insight| insight.certificate = Some(certificate));
         tracing::debug!(%proxy, spiffe_id = %grant.spiffe_id, "signed a certificate");
         Ok(Response::new(SignCertificateResponse { chain, signer: authority.signer().to_owned() }))

@@ -11,7 +11,7 @@ use common::{HOUR, World, ZONE, assert_refused, claims, dataplane, web_1, zone_i
 use jiff::{SignedDuration, Timestamp};
 use rcgen::KeyPair;
 use tonic::Code;
-use ursa_identity::{DataplaneClaims, Tokens, UserClaims, ZoneClaims};
+use ursa_identity::{DataplaneClaims, ReplicaClaims, Tokens, UserClaims, ZoneClaims};
 
 /// Each call that there is must be refused like this, and change nothing.
 async fn refused_everywhere(world: &World, what: &str, agent: &Agent, words: &[&str]) {
@@ -40,6 +40,7 @@ async fn no_call_is_answered_without_a_valid_token() {
     let foreign = Tokens::generate().unwrap();
     let user = UserClaims { name: "admin".into(), groups: vec!["admin".into()] };
     let zone = ZoneClaims { zone: ZONE.into() };
+    let replica = ReplicaClaims { namespace: "ursa-system".into(), replica: "web-1".into() };
     let valid = world.token(&web);
     let (signed, signature) = valid.rsplit_once('.').unwrap();
     let cut = format!("{signed}.{}", &signature[..signature.len() / 2]);
@@ -59,6 +60,11 @@ async fn no_call_is_answered_without_a_valid_token() {
         (
             "a token of another kind, for zones",
             world.tokens.issue_zone(&zone, HOUR, now).unwrap().token,
+            ["another kind"],
+        ),
+        (
+            "a token of another kind, for replicas",
+            world.tokens.issue_replica(&replica, HOUR, now).unwrap().token,
             ["another kind"],
         ),
         ("no token at all", "s3cret-pa55word".into(), ["cannot be read"]),

@@ -1,8 +1,13 @@
-//! `status` of a `ControlPlane`, written by the operator only.
+//! `status` of a `ControlPlane`, written by the operator, but for one condition.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+/// The condition of a zone that says whether it is connected to global. The zone's control plane writes it.
+pub const CONNECTED_TO_GLOBAL: &str = "ConnectedToGlobal";
+/// The field manager of that condition, whoever writes it, so that nobody takes parts of it from another.
+pub const CONNECTION_MANAGER: &str = "ursa-cp";
 
 /// How far what was asked for is there.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

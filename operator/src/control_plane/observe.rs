@@ -1,9 +1,11 @@
 //! What is seen of a ControlPlane on the API server, with certificates renewed where it is time.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::Api;
 use kube::{Client, ResourceExt as _};
 use ursa_crds::{CertIssuer, ControlPlane};
@@ -11,6 +13,11 @@ use ursa_crds::{CertIssuer, ControlPlane};
 use super::plan::{read_authority, read_tls};
 use crate::certificates::{Authority, CertificateError, Pair};
 use crate::names::{Names, Part};
+
+/// The Lease that the replicas of a namespace's control plane hold.
+const LEASE: &str = "ursa-cp";
+/// Who has not renewed it for this long does not lead any more.
+const LED_FOR: SignedDuration = SignedDuration::from_secs(30);
 
 /// What a plan is made from besides the ControlPlane.
 #[derive(Clone, Debug)]
@@ -21,6 +28,8 @@ pub struct Observed {
     pub control_plane: Option<Rollout>,
     /// The Deployment of the webhook.
     pub webhook: Option<Rollout>,
+    /// Whether a replica of the control plane leads.
+    pub led: bool,
     /// Whether the API server asks the webhook already.
     pub configured: bool,
     /// The certificates that are to be in force.
@@ -154,9 +163,19 @@ pub(crate) async fn observe(
         namespace_uid: namespace.uid().unwrap_or_default(),
         control_plane: rollout(Part::ControlPlane).await?,
         webhook: rollout(Part::Webhook).await?,
+        led: is_led(client, names, now).await?,
         configured: configured.map_err(|source| read(&configuration, source))?.is_some(),
         tls: tls(client, control_plane, names, now).await?,
     })
+}
+
+/// Whether somebody holds the Lease of the control plane. It is renewed every 2 s; clocks differ.
+async fn is_led(client: &Client, names: &Names, now: Timestamp) -> Result<bool, ObserveError> {
+    let leases = Api::<Lease>::namespaced(client.clone(), &names.namespace);
+    let found = leases.get_opt(LEASE).await.map_err(|source| read(LEASE, source))?;
+    let held = found.and_then(|lease| lease.spec).filter(|spec| spec.holder_identity.is_some());
+    let renewed = held.and_then(|spec| spec.renew_time).map(|MicroTime(renewed)| renewed);
+    Ok(renewed.is_some_and(|renewed| now.duration_since(renewed) < LED_FOR))
 }
 
 fn is_ours(deployment: &Deployment, names: &Names) -> bool {

@@ -1,6 +1,7 @@
 //! The status of a ControlPlane on the API server, and events where it turns.
 //!
-//! Invariant: what is told already is not written again; a condition's time is that of its last turn.
+//! Invariant: what is told already is not written again; a condition's time is that of its last turn. `ConnectedToGlobal` is
+//! the control plane's: what is applied here never has it, so that server-side apply leaves it alone.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -9,7 +10,7 @@ use kube::runtime::events::{Event, EventType};
 use kube::{Resource as _, ResourceExt as _};
 use serde_json::json;
 use tracing::{info, warn};
-use ursa_crds::{ControlPlane, ControlPlaneStatus};
+use ursa_crds::{CONNECTED_TO_GLOBAL, CONNECTION_MANAGER, ControlPlane, ControlPlaneStatus};
 
 use super::plan::Status;
 use super::{Context, ReconcileError};
@@ -48,13 +49,17 @@ pub(super) async fn write(
     told: Told<'_>,
     context: &Context,
 ) -> Result<(), ReconcileError> {
-    let known = control_plane.status.clone().unwrap_or_default();
-    let status = merged(&known, told.status(), Timestamp::now());
+    let mut known = control_plane.status.clone().unwrap_or_default();
+    let mut told = told.status();
+    let namespace = control_plane.namespace().unwrap_or_default();
+    let api = Api::<ControlPlane>::namespaced(context.client.clone(), &namespace);
+    let connection = told.connection.take();
+    tell_connection(&api, &control_plane.name_any(), &known, connection).await?;
+    known.conditions.retain(|condition| condition.type_ != CONNECTED_TO_GLOBAL);
+    let status = merged(&known, told, Timestamp::now());
     if known == status {
         return Ok(());
     }
-    let namespace = control_plane.namespace().unwrap_or_default();
-    let api = Api::<ControlPlane>::namespaced(context.client.clone(), &namespace);
     let patch = json!({
         "apiVersion": ursa_crds::API_VERSION, "kind": "ControlPlane",
         "metadata": {"name": control_plane.name_any()}, "status": status,
@@ -78,11 +83,44 @@ pub(super) async fn write(
     Ok(())
 }
 
+/// Says in the control plane's place, and as its field manager, what it cannot say: the operator must not come to own a part
+/// of the condition, since what it then leaves out would be taken out of it.
+async fn tell_connection(
+    api: &Api<ControlPlane>,
+    name: &str,
+    known: &ControlPlaneStatus,
+    told: Option<super::plan::Condition>,
+) -> Result<(), ReconcileError> {
+    let Some(told) = told else { return Ok(()) };
+    let before = known.conditions.iter().find(|condition| condition.type_ == told.name);
+    if before
+        .is_some_and(|before| (before.status.as_str(), before.reason.as_str()) == (told.status, told.reason))
+    {
+        return Ok(());
+    }
+    let patch = json!({
+        "apiVersion": ursa_crds::API_VERSION, "kind": "ControlPlane", "metadata": {"name": name},
+        "status": {"conditions": [{
+            "type": told.name,
+            "status": told.status,
+            "reason": told.reason,
+            "message": told.message,
+            "lastTransitionTime": Time(whole_seconds(Timestamp::now())),
+        }]},
+    });
+    let params = PatchParams::apply(CONNECTION_MANAGER).force();
+    api.patch_status(name, &params, &Patch::Apply(patch)).await.map(drop).map_err(ReconcileError::Status)
+}
+
+/// As the API server keeps times.
+fn whole_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
 /// The status to write: times of conditions that did not turn stay.
 fn merged(known: &ControlPlaneStatus, status: Status, now: Timestamp) -> ControlPlaneStatus {
-    // As the API server keeps it: whole seconds.
-    let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
-    let Status { generation, version, conditions } = status;
+    let now = whole_seconds(now);
+    let Status { generation, version, conditions, connection: _ } = status;
     let condition = |found: super::plan::Condition| {
         let before = known.conditions.iter().find(|before| before.type_ == found.name);
         let since = before
@@ -142,7 +180,7 @@ mod tests {
     fn status(ready: &'static str, reason: &'static str) -> Status {
         let message = String::new();
         let condition = plan::Condition { name: "Ready", status: ready, reason, message };
-        Status { generation: 3, version: "1".to_owned(), conditions: vec![condition] }
+        Status { generation: 3, version: "1".to_owned(), conditions: vec![condition], connection: None }
     }
 
     fn at(second: i64) -> Timestamp {

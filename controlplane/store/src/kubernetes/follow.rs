@@ -176,7 +176,9 @@ async fn follow_private(cluster: Cluster) {
         match event {
             Ok(Event::InitApply(secret) | Event::Apply(secret)) => {
                 if let Some((name, value)) = wire::read_private(secret) {
-                    cluster.write_state().private.insert(name, value);
+                    let mut state = cluster.write_state();
+                    state.private.insert(name, value);
+                    state.private_changed.send_replace(());
                 }
             }
             Ok(Event::Delete(secret)) => {

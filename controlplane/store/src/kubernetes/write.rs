@@ -185,7 +185,9 @@ pub(super) async fn private(
     let (_, value) = wire::read_private(stored).ok_or_else(|| {
         StoreError::Refused(format!("the Secret {} holds something else", wire::private_name(name)))
     })?;
-    cluster.write_state().private.insert(name.to_owned(), value.clone());
+    let mut state = cluster.write_state();
+    state.private.insert(name.to_owned(), value.clone());
+    state.private_changed.send_replace(());
     Ok(value)
 }
 

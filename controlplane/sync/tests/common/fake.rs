@@ -39,7 +39,7 @@ impl Sync for Service {
 
 /// The server; streams come as zones open them.
 pub(crate) struct Fake {
-    server: Server,
+    pub(crate) server: Server,
     streams: mpsc::UnboundedReceiver<GlobalEnd>,
 }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use ursa_crds::{KINDS, Kind, Object, ObjectKey, Spec};
@@ -32,7 +32,7 @@ pub(crate) const HOUR: Duration = Duration::from_hours(1);
 pub(crate) struct Server {
     pub(crate) address: String,
     pub(crate) ca_file: PathBuf,
-    folder: TempDir,
+    pub(crate) folder: TempDir,
     task: JoinHandle<()>,
 }
 
@@ -54,6 +54,18 @@ impl Server {
 
     /// Starts the real end of a zone that connects to this address, with this token.
     pub(crate) fn start_zone(&self, zone: &str, address: &str, token: &str) -> Zone {
+        self.start_replica(zone, address, token, Store::memory(), true)
+    }
+
+    /// The same as one of several replicas that share a store.
+    pub(crate) fn start_replica(
+        &self,
+        zone: &str,
+        address: &str,
+        token: &str,
+        store: Store,
+        leads: bool,
+    ) -> Zone {
         let token_file = self.folder.path().join(format!("{zone}.token"));
         std::fs::write(&token_file, token).unwrap();
         let config = ZoneConfig {
@@ -64,9 +76,9 @@ impl Server {
             version: "1".into(),
         };
         let (signing, requests) = mpsc::unbounded_channel();
-        let store = Store::memory();
-        let connected = ursa_sync::zone::start(config, store.clone(), requests);
-        Zone { store, connected, _signing: signing }
+        let leads = watch::Sender::new(leads);
+        let connected = ursa_sync::zone::start(config, store.clone(), requests, leads.subscribe());
+        Zone { store, connected, leads, signing }
     }
 }
 
@@ -80,12 +92,13 @@ impl Drop for Server {
 pub(crate) struct Zone {
     pub(crate) store: Store,
     pub(crate) connected: Connected,
-    _signing: mpsc::UnboundedSender<SigningRequest>,
+    pub(crate) leads: watch::Sender<bool>,
+    pub(crate) signing: mpsc::UnboundedSender<SigningRequest>,
 }
 
 impl Zone {
     pub(crate) async fn until_connected(&mut self, wanted: bool) {
-        let wait = self.connected.wait_for(|connected| *connected == wanted);
+        let wait = self.connected.wait_for(|link| link.is_connected() == wanted);
         timeout(PATIENCE, wait).await.expect("the connection never came to be like that").unwrap();
     }
 }

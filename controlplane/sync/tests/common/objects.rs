@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use ursa_crds::{Object, ObjectKey};
+use ursa_crds::{Object, ObjectKey, Pod, Spec};
 use ursa_proto::sync::{Held, Item, Key};
 
 /// From YAML, without the first line that all have.
@@ -63,10 +63,31 @@ pub(crate) fn zone(name: &str, enabled: bool) -> Object {
 }
 
 pub(crate) fn dataplane(name: &str) -> Object {
-    object(&format!(
+    object(&dataplane_yaml(name, "web"))
+}
+
+pub(crate) fn dataplane_yaml(name: &str, service: &str) -> String {
+    format!(
         "kind: Dataplane\nmetadata: {{name: {name}}}\nspec:\n  mesh: default\n  networking:\n    address: 10.0.0.1\n    \
-         inbound: [{{port: 80, servicePort: 81, tags: {{ursamesh.io/service: web}}}}]\n"
-    ))
+         inbound: [{{port: 80, servicePort: 81, tags: {{ursamesh.io/service: {service}}}}}]\n"
+    )
+}
+
+/// The dataplane of a pod, as discovery shows it.
+pub(crate) fn pod(name: &str) -> Object {
+    let mut object = dataplane(name);
+    if let Spec::Dataplane(spec) = &mut object.spec {
+        spec.pod = Some(Pod {
+            namespace: "shop".into(),
+            uid: format!("uid-{name}"),
+            service: "web".into(),
+            wished_service: None,
+            wished_names: Default::default(),
+            tags: Default::default(),
+            unready: Default::default(),
+        });
+    }
+    object
 }
 
 /// What a zone observes of its dataplane web-1; valid under the name `ZONE.web-1` only.

@@ -148,14 +148,22 @@ fn control_plane(source: &Source<'_>) -> Program {
     }
     program.environment.extend([
         variable("URSA_CP_STORE", "kubernetes"),
-        namespace_variable("URSA_CP_NAMESPACE"),
+        field_variable("URSA_CP_NAMESPACE", "metadata.namespace"),
         variable("URSA_CP_DATA_DIR", &format!("{DATA}/data")),
         variable("URSA_CP_LOG", spec.log_level.as_str()),
         variable("URSA_CP_TLS_CERT_FILE", &format!("{TLS}/tls.crt")),
         variable("URSA_CP_TLS_KEY_FILE", &format!("{TLS}/tls.key")),
         variable("URSA_CP_TLS_CA_FILE", &format!("{TLS}/ca.crt")),
     ]);
+    if spec.mode != ControlPlaneMode::Global {
+        // Replicas reach each other one by one, and trust each other by the name that all share.
+        program.environment.extend([
+            field_variable("URSA_CP_POD_IP", "status.podIP"),
+            variable("URSA_CP_SERVICE_NAME", &source.names.host(Part::ControlPlane)),
+        ]);
+    }
     if spec.mode == ControlPlaneMode::Zone {
+        program.environment.push(variable("URSA_CP_CONTROL_PLANE", &source.names.name));
         joined_to_global(source, &mut program);
     }
     program
@@ -184,7 +192,7 @@ fn webhook(source: &Source<'_>) -> Program {
     Program {
         replicas: spec.replicas,
         environment: vec![
-            namespace_variable("URSA_WEBHOOK_NAMESPACE"),
+            field_variable("URSA_WEBHOOK_NAMESPACE", "metadata.namespace"),
             variable("URSA_WEBHOOK_LOG", source.spec.log_level.as_str()),
             variable("URSA_WEBHOOK_TLS_CERT_FILE", &format!("{TLS}/tls.crt")),
             variable("URSA_WEBHOOK_TLS_KEY_FILE", &format!("{TLS}/tls.key")),
@@ -211,8 +219,9 @@ fn variable(name: &str, value: &str) -> Value {
     json!({"name": name, "value": value})
 }
 
-fn namespace_variable(name: &str) -> Value {
-    json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}})
+/// The value is a field of the pod.
+fn field_variable(name: &str, path: &str) -> Value {
+    json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}})
 }
 
 fn secret_volume(name: &str, secret: &str) -> Value {

@@ -54,6 +54,8 @@ pub fn namespace_rules(part: Part) -> Vec<Value> {
                 "apiGroups": ["coordination.k8s.io"], "resources": ["leases"],
                 "verbs": ["get", "list", "watch", "create", "update", "patch"],
             }),
+            // A zone's control plane tells whether it is connected to global.
+            json!({"apiGroups": [ursa_crds::GROUP], "resources": ["controlplanes/status"], "verbs": ["patch"]}),
         ],
         Part::Webhook => Vec::new(),
     }

@@ -1,6 +1,7 @@
-//! What users are told: `Ready`, `Progressing`, `Degraded`, and of a zone `ConnectedToGlobal`.
+//! What users are told: `Ready`, `Progressing`, `Degraded`. Whether a zone is connected to global its control plane tells;
+//! only while there is none that could, it is told from here that nobody knows.
 
-use ursa_crds::{ControlPlaneMode, FailurePolicy};
+use ursa_crds::{CONNECTED_TO_GLOBAL, ControlPlaneMode, FailurePolicy};
 
 use super::Source;
 use crate::control_plane::observe::{Observed, Rollout};
@@ -30,6 +31,8 @@ pub struct Status {
     pub version: String,
     /// The conditions.
     pub conditions: Conditions,
+    /// Of a zone without anybody who could tell: that it is not known whether it is connected to global.
+    pub connection: Option<Condition>,
 }
 
 impl Status {
@@ -42,17 +45,23 @@ impl Status {
 }
 
 pub(super) fn status(source: &Source<'_>, observed: &Observed, configured: bool, generation: i64) -> Status {
-    let mut conditions = vec![ready(source, observed, configured), progressing(observed), degraded(observed)];
-    if source.spec.mode == ControlPlaneMode::Zone {
-        conditions.push(Condition {
-            name: "ConnectedToGlobal",
-            status: "Unknown",
-            reason: "NotReported",
-            message: "the control plane does not report its connection here yet; see `ursactl inspect zones`"
-                .into(),
-        });
+    let conditions = vec![ready(source, observed, configured), progressing(observed), degraded(observed)];
+    let connection = connection(source, observed);
+    Status { generation, version: version(source.image()), conditions, connection }
+}
+
+/// What the control plane told last counts for as long as one leads: it takes back what is not so any more.
+fn connection(source: &Source<'_>, observed: &Observed) -> Option<Condition> {
+    let serves = observed.control_plane.as_ref().is_some_and(|seen| seen.available > 0);
+    if source.spec.mode != ControlPlaneMode::Zone || serves || observed.led {
+        return None;
     }
-    Status { generation, version: version(source.image()), conditions }
+    Some(Condition {
+        name: CONNECTED_TO_GLOBAL,
+        status: "Unknown",
+        reason: "ControlPlaneUnavailable",
+        message: "no replica of the control plane is there to be connected to global".into(),
+    })
 }
 
 /// The tag or digest of an image.

@@ -1,0 +1,172 @@
+//! Insights on the wire.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use ursa_envoy::{ResourceKey, ResourceType};
+use ursa_index::{Certificate, ProxyInsight, Rejection};
+use ursa_model::{ProxyId, fingerprint};
+use ursa_proto::replicas;
+use ursa_proto::replicas::{Delta, Insight, Proxy, Summary};
+
+use crate::engine;
+
+pub(super) fn proxy(proxy: &ProxyId) -> Proxy {
+    Proxy { mesh: proxy.mesh.clone(), name: proxy.name.clone() }
+}
+
+pub(super) fn read_proxy(proxy: Proxy) -> ProxyId {
+    ProxyId { mesh: proxy.mesh, name: proxy.name }
+}
+
+/// An insight with its version, without what means nothing in another process.
+pub(super) fn insight(insight: &ProxyInsight) -> (String, Insight) {
+    let ProxyInsight {
+        connected,
+        connected_at,
+        disconnected_at,
+        unheard_since,
+        agent_version,
+        envoy_version,
+        acknowledged: _,
+        responses: _,
+        rejections,
+        certificate,
+        subsets,
+        unready,
+    } = insight;
+    let rejected: Vec<_> = rejections
+        .iter()
+        .map(|(key, Rejection { version, message })| {
+            (key.resource_type.type_url(), &key.name, version, message)
+        })
+        .collect();
+    let held = certificate.as_ref().map(|held| (&held.backend, held.expires, held.signed_at));
+    let times = (connected_at, disconnected_at, unheard_since);
+    let does = (subsets.as_ref(), unready);
+    let version = fingerprint(&(connected, times, (agent_version, envoy_version), &rejected, &held, does));
+    let rejections = rejected.into_iter().map(|(type_url, name, version, message)| replicas::Rejection {
+        type_url: type_url.to_owned(),
+        name: name.clone(),
+        version: version.clone(),
+        message: message.clone(),
+    });
+    let wire = Insight {
+        connected: *connected,
+        connected_at: time(*connected_at),
+        disconnected_at: time(*disconnected_at),
+        unheard_since: time(*unheard_since),
+        agent_version: agent_version.clone(),
+        envoy_version: envoy_version.clone(),
+        rejections: rejections.collect(),
+        readiness: unready.as_ref().map(|ports| replicas::Readiness {
+            unready: ports.iter().map(|port| u32::from(*port)).collect(),
+        }),
+        subsets: subsets.iter().cloned().collect(),
+        certificate: held.map(|(backend, expires, signed_at)| replicas::Certificate {
+            backend: backend.clone(),
+            expires: time(Some(expires)),
+            signed_at: time(signed_at),
+        }),
+    };
+    (version.to_string(), wire)
+}
+
+pub(super) fn delta(delta: engine::Delta<ProxyId, Insight>) -> Delta {
+    let summary =
+        |(id, version, insight)| Summary { proxy: Some(proxy(&id)), version, insight: Some(insight) };
+    Delta {
+        sequence: delta.sequence,
+        upserts: delta.upserts.into_iter().map(summary).collect(),
+        removals: delta.removals.iter().map(proxy).collect(),
+    }
+}
+
+/// What is said of a proxy, with its version.
+pub(super) fn read_summary(summary: Summary) -> Result<(ProxyId, String, ProxyInsight), String> {
+    let Summary { proxy: Some(proxy), version, insight: Some(insight) } = summary else {
+        return Err("a summary without a proxy or without an insight".into());
+    };
+    let proxy = read_proxy(proxy);
+    let insight = read_insight(insight).map_err(|error| format!("{proxy}: {error}"))?;
+    Ok((proxy, version, insight))
+}
+
+fn read_insight(insight: Insight) -> Result<ProxyInsight, String> {
+    let rejection = |rejected: replicas::Rejection| {
+        // Of a type that this version does not know there is nothing to show.
+        let resource_type = ResourceType::from_type_url(&rejected.type_url)?;
+        let key = ResourceKey { resource_type, name: rejected.name };
+        Some((key, Rejection { version: rejected.version, message: rejected.message }))
+    };
+    let certificate = |held: replicas::Certificate| {
+        let expires = read_time("certificate.expires", &held.expires)?;
+        Ok::<_, String>(Certificate {
+            backend: held.backend,
+            expires: expires.ok_or("certificate.expires is missing")?,
+            signed_at: read_time("certificate.signed_at", &held.signed_at)?,
+        })
+    };
+    let readiness = |said: replicas::Readiness| {
+        let port = |port: u32| u16::try_from(port).map_err(|_| format!("readiness: {port} is no port"));
+        said.unready.into_iter().map(port).collect::<Result<_, String>>()
+    };
+    Ok(ProxyInsight {
+        connected: insight.connected,
+        connected_at: read_time("connected_at", &insight.connected_at)?,
+        disconnected_at: read_time("disconnected_at", &insight.disconnected_at)?,
+        unheard_since: read_time("unheard_since", &insight.unheard_since)?,
+        agent_version: insight.agent_version,
+        envoy_version: insight.envoy_version,
+        acknowledged: 0,
+        responses: 0,
+        rejections: insight.rejections.into_iter().filter_map(rejection).collect(),
+        certificate: insight.certificate.map(certificate).transpose()?,
+        subsets: Arc::new(insight.subsets.into_iter().collect()),
+        unready: insight.readiness.map(readiness).transpose()?,
+    })
+}
+
+fn time(time: Option<Timestamp>) -> String {
+    time.map(|time| time.to_string()).unwrap_or_default()
+}
+
+fn read_time(field: &str, text: &str) -> Result<Option<Timestamp>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|error| format!("{field}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_is_what_is_heard() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let key = ResourceKey { resource_type: ResourceType::Cluster, name: "db".into() };
+        let known = ProxyInsight {
+            connected: true,
+            connected_at: Some("2026-01-02T03:04:05.123456789Z".parse().unwrap()),
+            disconnected_at: Some(at(2)),
+            unheard_since: Some(at(3)),
+            agent_version: "1".into(),
+            envoy_version: "2".into(),
+            acknowledged: 0,
+            responses: 0,
+            rejections: [(key, Rejection { version: "v".into(), message: "no".into() })].into(),
+            certificate: Some(Certificate { backend: "ca".into(), expires: at(9), signed_at: Some(at(1)) }),
+            subsets: Arc::new(["a.ursa".to_owned()].into()),
+            unready: Some([80].into()),
+        };
+        for known in [known, ProxyInsight::default()] {
+            let (version, said) = insight(&known);
+            assert_eq!(read_insight(said), Ok(known.clone()));
+            // What happens all the time is no news.
+            let counted = ProxyInsight { acknowledged: 7, responses: 8, ..known.clone() };
+            assert_eq!(insight(&counted).0, version);
+            assert_ne!(insight(&ProxyInsight { connected: !known.connected, ..known }).0, version);
+        }
+    }
+}

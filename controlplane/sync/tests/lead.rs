@@ -1,0 +1,88 @@
+//! Of the replicas of a zone's control plane, which share a store, the one that leads has the stream to global.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed step fails the test")]
+
+mod common;
+
+use common::fake::Fake;
+use common::objects;
+use common::{PATIENCE, World, global_key, put, until};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use ursa_crds::Kind;
+use ursa_index::SigningRequest;
+use ursa_proto::sync::{IntermediateSigned, from_global, from_zone};
+use ursa_store::Store;
+use ursa_sync::zone::Link;
+
+#[tokio::test]
+async fn the_replica_that_leads_has_the_stream_and_the_others_see_what_comes() {
+    let world = World::start().await;
+    let store = Store::memory();
+    let token = world.token("east");
+    let start =
+        |leads| world.server.start_replica("east", &world.server.address, &token, store.clone(), leads);
+    let (mut first, mut second) = (start(true), start(false));
+    first.until_connected(true).await;
+    put(&world.store, objects::permission("before")).await;
+    until(&second.store, "the copy", |store| store.get(&objects::permission("before").key()).is_some()).await;
+    // Were there two streams, each would end the other.
+    assert_eq!(*second.connected.borrow(), Link::Idle);
+    assert!(first.connected.borrow_and_update().is_connected());
+    assert!(!first.connected.has_changed().unwrap(), "its stream has never ended");
+
+    first.leads.send_replace(false);
+    first.until_connected(false).await;
+    assert_eq!(*first.connected.borrow(), Link::Idle, "it does not try");
+    world.until_seen("east", false).await;
+    second.leads.send_replace(true);
+    second.until_connected(true).await;
+    put(&world.store, objects::permission("after")).await;
+    put(&second.store, objects::mesh_zone("east", &["web"])).await;
+    until(&first.store, "the copy", |store| store.get(&objects::permission("after").key()).is_some()).await;
+    let offer = objects::mesh_zone("east", &["web"]).key();
+    until(&world.store, "the zone's offer", |store| store.get(&offer).is_some()).await;
+    assert!(world.store.get(&global_key(Kind::ZoneInsight, "east")).is_some());
+    assert_eq!(*first.connected.borrow(), Link::Idle);
+}
+
+#[tokio::test]
+async fn what_is_asked_of_global_waits_for_the_lead_and_what_nobody_waits_for_is_not_asked() {
+    let mut fake = Fake::start().await;
+    let zone = fake.server.start_replica("east", &fake.server.address, "unread", Store::memory(), false);
+    let ask = |backend: &str| {
+        let (reply, answer) = oneshot::channel();
+        let (mesh, backend, csr) = ("default".into(), backend.into(), Vec::new());
+        zone.signing.send(SigningRequest { mesh, backend, csr, reply }).unwrap();
+        answer
+    };
+    // Another replica had this one signed.
+    drop(ask("first"));
+    let answer = ask("second");
+    zone.leads.send_replace(true);
+    let (mut stream, _) = fake.accept().await;
+    stream.welcome(Vec::new()).await;
+    let Some(from_zone::Message::SignIntermediate(request)) = stream.news().await else {
+        panic!("it asks");
+    };
+    assert_eq!(request.backend, "second");
+    let signed = IntermediateSigned { id: request.id, chain: "a chain".into(), reason: String::new() };
+    stream.send(from_global::Message::IntermediateSigned(signed)).await;
+    assert_eq!(timeout(PATIENCE, answer).await.unwrap().unwrap(), Ok("a chain".to_owned()));
+}
+
+#[tokio::test]
+async fn how_it_stands_is_told_with_the_reason() {
+    let world = World::start().await;
+    let at = &world.server.address;
+    let mut east = world.server.start_zone("east", at, &world.token("west"));
+    let refused = east.connected.wait_for(|link| matches!(link, Link::Lost { refused: true, .. }));
+    timeout(PATIENCE, refused).await.expect("a token of another zone is refused").unwrap();
+    let closed = common::link::Link::to(at).await;
+    closed.cut();
+    let mut east = world.server.start_zone("east", &closed.address, &world.token("east"));
+    let lost = east.connected.wait_for(|link| matches!(link, Link::Lost { refused: false, .. }));
+    timeout(PATIENCE, lost).await.expect("it is out of reach").unwrap();
+    closed.mend();
+    east.until_connected(true).await;
+    assert_eq!(*east.connected.borrow(), Link::Connected { followed: true });
+}

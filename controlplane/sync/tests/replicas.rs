@@ -1,0 +1,445 @@
+//! Replicas of one control plane, each with a server of its own over loopback TLS, tell each other what they see.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed step fails the test")]
+
+mod common;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::{HOUR, PATIENCE, Server, objects, put};
+use jiff::Timestamp;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Request, Status, Streaming};
+use ursa_crds::{Kind, MeshZoneSpec, ObjectKey, Spec, Tags};
+use ursa_identity::{DataplaneClaims, ReplicaClaims, Tokens, UserClaims, ZoneClaims};
+use ursa_index::{Authority, Certificate, Connection, Index, ProxyInsight};
+use ursa_model::ProxyId;
+use ursa_proto::replicas::replicas_client::ReplicasClient;
+use ursa_proto::replicas::{Hello, Message, Ping, message};
+use ursa_store::Store;
+use ursa_sync::global::SILENCE;
+use ursa_sync::replicas::{Leader, Replicas, Trust};
+
+const NAMESPACE: &str = "ursa-system";
+/// What silence may take to be noticed, on a machine that has much to do.
+const NOTICED_WITHIN: Duration = Duration::from_secs(12);
+
+/// One replica. Each has a store of its own: nothing but the streams tells one what another sees.
+struct Replica {
+    identity: String,
+    index: Index,
+    store: Store,
+    leads: watch::Sender<bool>,
+    leader: watch::Sender<Option<Leader>>,
+    server: Server,
+}
+
+impl Replica {
+    async fn start(identity: &str, tokens: &Arc<Tokens>, dataplanes: &[&str]) -> Self {
+        let store = Store::memory();
+        put(&store, objects::mesh()).await;
+        for name in dataplanes {
+            put(&store, objects::dataplane(name)).await;
+        }
+        let leads = watch::Sender::new(false);
+        let authority = Arc::new(Authority::standalone(store.clone(), "east"));
+        let index = Index::start_as_replica(store.clone(), authority, leads.subscribe());
+        // What comes from here on is new to it.
+        index.inspect(&proxy("nobody")).await;
+        let replicas = Replicas::new(index.clone(), tokens.clone(), NAMESPACE, identity, leads.subscribe());
+        let routes = tonic::service::Routes::new(replicas.service());
+        let server = Server::start(routes).await;
+        let leader = watch::Sender::new(None);
+        let replica = Self { identity: identity.into(), index, store, leads, leader, server };
+        // Each server has an authority of its own, so the file is that of whichever leads: all share one in a cluster.
+        replica.follow(replicas);
+        replica
+    }
+
+    fn follow(&self, replicas: Replicas) {
+        let trust =
+            Trust { ca_file: self.server.folder.path().join("leader.pem"), server_name: "127.0.0.1".into() };
+        replicas.follow(self.leader.subscribe(), trust);
+    }
+
+    /// As the Lease says.
+    fn is_led_by(&self, leader: &Self) {
+        std::fs::copy(&leader.server.ca_file, self.server.folder.path().join("leader.pem")).unwrap();
+        self.leads.send_replace(self.identity == leader.identity);
+        let (identity, address) = (leader.identity.clone(), leader.server.address.clone());
+        self.leader.send_replace(Some(Leader { identity, address }));
+    }
+
+    fn get(&self, name: &str) -> ProxyInsight {
+        self.index.insights().get(&proxy(name)).unwrap_or_default()
+    }
+
+    /// An agent connects, and gets a certificate.
+    fn connect(&self, name: &str, second: i64) -> Connection {
+        let connection = self.index.connect(&proxy(name));
+        self.index.observe(&proxy(name), |insight| {
+            insight.connected = true;
+            insight.connected_at = Some(at(second));
+            insight.envoy_version = "1.40".into();
+            let expires = Timestamp::now() + HOUR;
+            insight.certificate =
+                Some(Certificate { backend: "ca-1".into(), expires, signed_at: Some(at(second)) });
+        });
+        connection
+    }
+
+    fn disconnect(&self, name: &str, second: i64) {
+        self.index.observe(&proxy(name), |insight| {
+            insight.connected = false;
+            insight.disconnected_at = Some(at(second));
+        });
+    }
+
+    async fn sees(&self, what: &str, name: &str, condition: impl Fn(&ProxyInsight) -> bool) -> ProxyInsight {
+        let end = Instant::now() + PATIENCE;
+        let (_, mut news) = self.index.insights().follow_for_replica("nobody");
+        loop {
+            let known = self.get(name);
+            if condition(&known) {
+                return known;
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            let waited = timeout(left, news.next()).await;
+            assert!(waited.is_ok(), "{}: never {what}: {known:?}", self.identity);
+        }
+    }
+
+    /// What the REST API shows under `dataplaneinsights`.
+    async fn reports(&self, name: &str, connected: bool) {
+        let key = ObjectKey::in_mesh(Kind::DataplaneInsight, "default", &format!("east.{name}"));
+        let reported = |store: &Store| match store.get(&key).map(|object| object.spec.clone()) {
+            Some(Spec::DataplaneInsight(spec)) => spec.connected == connected,
+            _ => false,
+        };
+        common::until(&self.store, "reported so", reported).await;
+    }
+}
+
+fn proxy(name: &str) -> ProxyId {
+    ProxyId::new("default", name)
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn tokens() -> Arc<Tokens> {
+    Arc::new(Tokens::generate().unwrap())
+}
+
+#[tokio::test]
+async fn every_replica_knows_what_any_sees_and_a_proxy_moves_without_being_lost() {
+    let (tokens, all) = (tokens(), ["web-1", "web-2", "web-3"]);
+    let a = Replica::start("a", &tokens, &all).await;
+    let b = Replica::start("b", &tokens, &all).await;
+    let c = Replica::start("c", &tokens, &all).await;
+    let _one = a.connect("web-1", 10);
+    let two = b.connect("web-2", 11);
+    for replica in [&a, &b, &c] {
+        replica.is_led_by(&a);
+    }
+    // After the first set, as differences.
+    let _three = c.connect("web-3", 12);
+    for replica in [&a, &b, &c] {
+        for name in all {
+            let known = replica.sees("connected", name, |known| known.connected).await;
+            assert_eq!(known.envoy_version, "1.40");
+            assert_eq!(known.certificate.unwrap().backend, "ca-1");
+            replica.reports(name, true).await;
+        }
+    }
+    // From b to c; that b lost it comes at any time.
+    let _moved = c.connect("web-2", 20);
+    for replica in [&a, &b, &c] {
+        replica.sees("at c", "web-2", |known| known.connected_at == Some(at(20))).await;
+    }
+    b.disconnect("web-2", 21);
+    drop(two);
+    c.index.observe(&proxy("web-3"), |insight| insight.envoy_version = "1.41".into());
+    for replica in [&a, &b, &c] {
+        // What b says of web-2 is there once what was said later is.
+        replica.sees("upgraded", "web-3", |known| known.envoy_version == "1.41").await;
+        assert!(replica.get("web-2").connected, "{}", replica.identity);
+    }
+    c.disconnect("web-2", 30);
+    for replica in [&a, &b, &c] {
+        replica.sees("lost", "web-2", |known| known.disconnected_at == Some(at(30))).await;
+        replica.reports("web-2", false).await;
+    }
+}
+
+#[tokio::test]
+async fn the_lead_moves_and_what_a_gone_replica_saw_is_unheard_of() {
+    let (tokens, all) = (tokens(), ["web-1", "web-2", "web-3"]);
+    let a = Replica::start("a", &tokens, &all).await;
+    let b = Replica::start("b", &tokens, &all).await;
+    let c = Replica::start("c", &tokens, &all).await;
+    let (_one, _two, _three) = (a.connect("web-1", 10), b.connect("web-2", 11), c.connect("web-3", 12));
+    for replica in [&a, &b, &c] {
+        replica.is_led_by(&a);
+    }
+    c.sees("connected", "web-2", |known| known.connected).await;
+    b.sees("connected", "web-3", |known| known.connected).await;
+    // The leader goes, and b takes its place.
+    drop(a);
+    for replica in [&b, &c] {
+        replica.is_led_by(&b);
+    }
+    for replica in [&b, &c] {
+        let known = replica.sees("unheard of", "web-1", |known| known.unheard_since.is_some()).await;
+        assert!(!known.connected && known.certificate.is_some(), "{known:?}");
+        replica.reports("web-1", false).await;
+    }
+    // A newcomer gets to know all of it.
+    let d = Replica::start("d", &tokens, &all).await;
+    d.is_led_by(&b);
+    let known = d.sees("unheard of", "web-1", |known| known.unheard_since.is_some()).await;
+    assert!(known.certificate.is_some(), "{known:?}");
+    for (replica, name) in [(&b, "web-3"), (&c, "web-2"), (&d, "web-2"), (&d, "web-3")] {
+        replica.sees("connected", name, |known| known.connected).await;
+    }
+    // Its agent is back, at another one.
+    let _again = d.connect("web-1", 40);
+    for replica in [&b, &c, &d] {
+        replica.sees("back", "web-1", |known| known.connected && known.unheard_since.is_none()).await;
+    }
+}
+
+/// What the zone says of itself, by its leader.
+async fn offers(leader: &Replica, what: &str, condition: impl Fn(&MeshZoneSpec) -> bool) {
+    let key = ObjectKey::in_mesh(Kind::MeshZone, "default", "east");
+    let offered = |store: &Store| match store.get(&key).map(|object| object.spec.clone()) {
+        Some(Spec::MeshZone(spec)) => condition(&spec),
+        _ => false,
+    };
+    common::until(&leader.store, what, offered).await;
+}
+
+#[tokio::test]
+async fn certificates_are_counted_exactly_unless_a_replica_is_not_heard_of() {
+    let tokens = tokens();
+    let a = Replica::start("a", &tokens, &[]).await;
+    let b = Replica::start("b", &tokens, &[]).await;
+    for replica in [&a, &b] {
+        let backends = "[{name: ca-1, type: Builtin}, {name: ca-2, type: Builtin}]";
+        let mesh = format!("{{mtls: {{enabledBackend: ca-1, backends: {backends}}}}}");
+        put(
+            &replica.store,
+            objects::object(&format!("kind: Mesh\nmetadata: {{name: default}}\nspec: {mesh}\n")),
+        )
+        .await;
+        let pods = ["web-1", "web-2"].map(|name| {
+            let pod = objects::pod(name);
+            (pod.key(), Some(pod))
+        });
+        replica.store.discovered(pods.into());
+    }
+    let counted = |ca_1: u32, ca_2: u32| {
+        move |zone: &MeshZoneSpec| {
+            let counts = zone.backends.iter().map(|backend| (backend.name.as_str(), backend.proxies));
+            counts.eq([("ca-1", ca_1), ("ca-2", ca_2)])
+        }
+    };
+    // ca-2 does not sign; that it never did nobody knows of a pod that nobody speaks of.
+    a.is_led_by(&a);
+    offers(&a, "two unknown pods", counted(0, 2)).await;
+    let _one = a.connect("web-1", 10);
+    offers(&a, "one unknown pod", counted(1, 1)).await;
+    let _two = b.connect("web-2", 11);
+    b.is_led_by(&a);
+    offers(&a, "exact", counted(2, 0)).await;
+    b.leader.send_replace(None);
+    offers(&a, "b is not heard of", counted(2, 1)).await;
+    b.is_led_by(&a);
+    offers(&a, "exact again", counted(2, 0)).await;
+}
+
+#[tokio::test]
+async fn a_dataplane_whose_agent_talks_to_one_replica_serves_at_all() {
+    let tokens = tokens();
+    let a = Replica::start("a", &tokens, &[]).await;
+    let b = Replica::start("b", &tokens, &[]).await;
+    for replica in [&a, &b] {
+        replica.is_led_by(&a);
+    }
+    let instances =
+        |count: u32| move |zone: &MeshZoneSpec| zone.services.iter().all(|s| s.instances == count);
+    let one = b.connect("web-1", 10);
+    for replica in [&a, &b] {
+        // As the API server brings it to each.
+        put(&replica.store, objects::dataplane("web-1")).await;
+    }
+    a.sees("connected", "web-1", |known| known.connected).await;
+    offers(&a, "not ready yet", |zone| !zone.services.is_empty() && instances(0)(zone)).await;
+    one.unready([].into());
+    offers(&a, "ready", instances(1)).await;
+    one.unready([80].into());
+    offers(&a, "not ready", instances(0)).await;
+}
+
+#[tokio::test]
+async fn a_subset_is_offered_once_the_ingress_knows_it_whichever_replica_it_talks_to() {
+    let tokens = tokens();
+    let a = Replica::start("a", &tokens, &["web-1"]).await;
+    let b = Replica::start("b", &tokens, &["web-1"]).await;
+    let ingress = ProxyId::new("", "east.in");
+    for replica in [&a, &b] {
+        put(&replica.store, objects::ingress("east.in", "east", "10.0.0.9")).await;
+        replica.is_led_by(&a);
+    }
+    let mut snapshots = b.index.subscribe(&ingress).await.unwrap();
+    let _here = b.index.connect(&ingress);
+    b.index.observe(&ingress, |insight| {
+        insight.connected = true;
+        insight.connected_at = Some(at(10));
+    });
+    let (_, mut news) = a.index.insights().follow_for_replica("nobody");
+    let arrived = async {
+        while !a.index.insights().get(&ingress).is_some_and(|known| known.connected) {
+            news.next().await;
+        }
+    };
+    timeout(PATIENCE, arrived).await.expect("a hears of it");
+    let split = "[{weight: 1, destination: {ursamesh.io/service: web, version: v2}}]";
+    let any = "[{match: {ursamesh.io/service: '*'}}]";
+    let route = format!(
+        "kind: TrafficRoute\nmetadata: {{name: r}}\nspec: {{mesh: default, sources: {any}, destinations: \
+         [{{match: {{ursamesh.io/service: web}}}}], conf: {{split: {split}}}}}\n"
+    );
+    // Something that a offers later than the route, to see that the route is taken and its subset is not offered.
+    put(&a.store, objects::object(&route)).await;
+    put(&a.store, objects::object(&objects::dataplane_yaml("other-1", "other"))).await;
+    let no_subset = |zone: &MeshZoneSpec| zone.services.len() == 2 && zone.subsets.is_empty();
+    offers(&a, "without the subset", no_subset).await;
+    put(&b.store, objects::object(&route)).await;
+    let named = snapshots.wait_for(|snapshot| snapshot.as_ref().is_some_and(|s| !s.subsets.is_empty()));
+    let snapshot = timeout(PATIENCE, named).await.unwrap().unwrap().clone().unwrap();
+    b.index.acknowledged(&ingress, &snapshot);
+    offers(&a, "with the subset", |zone| zone.subsets.len() == 1).await;
+}
+
+#[tokio::test]
+async fn a_replica_that_is_cut_off_for_a_moment_is_not_unheard_of() {
+    let tokens = tokens();
+    let a = Replica::start("a", &tokens, &["web-1"]).await;
+    let b = Replica::start("b", &tokens, &["web-1"]).await;
+    let link = common::link::Link::to(&a.server.address).await;
+    let _one = b.connect("web-1", 10);
+    a.is_led_by(&a);
+    b.is_led_by(&a);
+    b.leader.send_replace(Some(Leader { identity: "a".into(), address: link.address.clone() }));
+    a.sees("connected", "web-1", |known| known.connected).await;
+    link.cut();
+    b.index.observe(&proxy("web-1"), |insight| insight.envoy_version = "1.41".into());
+    link.mend();
+    let upgraded = |known: &ProxyInsight| {
+        assert!(known.connected && known.unheard_since.is_none(), "{known:?}");
+        known.envoy_version == "1.41"
+    };
+    a.sees("upgraded", "web-1", upgraded).await;
+}
+
+/// A call to a replica with this token: its stream, or why there is none.
+async fn call(
+    replica: &Replica,
+    token: Option<&str>,
+) -> Result<(mpsc::Sender<Message>, Streaming<Message>), Status> {
+    let address = format!("https://{}", replica.server.address);
+    let channel = ursa_proto::connect(&address, &replica.server.ca_file).await.unwrap();
+    let (sender, messages) = mpsc::channel(8);
+    let mut request = Request::new(ReceiverStream::new(messages));
+    if let Some(token) = token {
+        request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+    }
+    let stream = ReplicasClient::new(channel).stream(request).await?;
+    Ok((sender, stream.into_inner()))
+}
+
+fn replica_token(tokens: &Tokens, namespace: &str, replica: &str) -> String {
+    let claims = ReplicaClaims { namespace: namespace.into(), replica: replica.into() };
+    tokens.issue_replica(&claims, HOUR, Timestamp::now()).unwrap().token
+}
+
+#[tokio::test]
+async fn only_a_replica_of_the_control_plane_is_let_in() {
+    let tokens = tokens();
+    let a = Replica::start("a", &tokens, &[]).await;
+    a.is_led_by(&a);
+    let now = Timestamp::now();
+    let user = UserClaims { name: "admin".into(), groups: vec!["admin".into()] };
+    let dataplane = DataplaneClaims {
+        mesh: "default".into(),
+        zone: None,
+        name: Some("web-1".into()),
+        services: vec![],
+        tags: Tags::new(),
+    };
+    let zone = ZoneClaims { zone: "east".into() };
+    let foreign = Tokens::generate().unwrap();
+    let refused = [
+        ("no token", None),
+        ("a user's", Some(tokens.issue_user(&user, HOUR, now).unwrap().token)),
+        ("an agent's", Some(tokens.issue_dataplane(&dataplane, HOUR, now).unwrap().token)),
+        ("a zone's", Some(tokens.issue_zone(&zone, HOUR, now).unwrap().token)),
+        ("of another control plane", Some(replica_token(&foreign, NAMESPACE, "b"))),
+        ("of another namespace", Some(replica_token(&tokens, "other", "b"))),
+    ];
+    for (what, token) in refused {
+        let status = call(&a, token.as_deref()).await.map(drop).unwrap_err();
+        assert_eq!(status.code(), Code::Unauthenticated, "{what}: {status:?}");
+    }
+    // It is let in, as itself only.
+    let token = replica_token(&tokens, NAMESPACE, "b");
+    let (sender, mut stream) = call(&a, Some(&token)).await.unwrap();
+    let hello = Hello { replica: "c".into(), held: Vec::new() };
+    sender.send(Message { message: Some(message::Message::Hello(hello)) }).await.unwrap();
+    let status = timeout(PATIENCE, stream.message()).await.unwrap().unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied, "{status:?}");
+    // One that does not lead listens to nobody.
+    a.leads.send_replace(false);
+    let status = call(&a, Some(&token)).await.map(drop).unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition, "{status:?}");
+}
+
+#[tokio::test]
+async fn a_leader_that_leads_no_more_ends_the_streams() {
+    let tokens = tokens();
+    let a = Replica::start("a", &tokens, &[]).await;
+    a.is_led_by(&a);
+    let (sender, mut stream) = call(&a, Some(&replica_token(&tokens, NAMESPACE, "b"))).await.unwrap();
+    let hello = Hello { replica: "b".into(), held: Vec::new() };
+    sender.send(Message { message: Some(message::Message::Hello(hello)) }).await.unwrap();
+    let first = timeout(PATIENCE, stream.message()).await.unwrap().unwrap().unwrap();
+    assert!(matches!(first.message, Some(message::Message::Hello(hello)) if hello.replica == "a"));
+    a.leads.send_replace(false);
+    let status = timeout(PATIENCE, stream.message()).await.unwrap().unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition, "{status:?}");
+}
+
+#[tokio::test]
+async fn a_silent_replica_is_let_go_and_one_that_pings_is_answered() {
+    let tokens = tokens();
+    let a = Replica::start("a", &tokens, &["web-1"]).await;
+    a.is_led_by(&a);
+    let (sender, mut stream) = call(&a, Some(&replica_token(&tokens, NAMESPACE, "b"))).await.unwrap();
+    let hello = Hello { replica: "b".into(), held: Vec::new() };
+    for message in [message::Message::Hello(hello), message::Message::Ping(Ping { nonce: 7 })] {
+        sender.send(Message { message: Some(message) }).await.unwrap();
+    }
+    let mut next = async || timeout(NOTICED_WITHIN, stream.message()).await.expect("a message");
+    assert!(matches!(next().await, Ok(Some(Message { message: Some(message::Message::Hello(_)) }))));
+    let pong = next().await.unwrap().unwrap().message;
+    assert_eq!(pong, Some(message::Message::Pong(Ping { nonce: 7 })));
+    let silent_from = Instant::now();
+    let status = next().await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    let after = silent_from.elapsed();
+    assert!(after > SILENCE / 2 && after < NOTICED_WITHIN, "{after:?}");
+}
