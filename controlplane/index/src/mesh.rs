@@ -1,6 +1,7 @@
 //! The state of one mesh in this zone, and what follows from it for each proxy.
 
-use std::collections::btree_map::Entry;
+mod elsewhere;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use ursa_policy::{Instance, MeshInput, MeshView, RemoteService, RemoteZone, Serv
 
 use crate::SnapshotReceiver;
 use crate::authority::{Authority, AuthorityError};
-use crate::insight::{Insights, ProxyInsight};
+use crate::insight::Insights;
 use crate::offer::Offer;
 use crate::presence::Presence;
 use crate::report;
@@ -244,28 +245,6 @@ impl MeshState {
         all.filter(|(zone, _)| *zone != own).collect()
     }
 
-    /// Another replica says something of a proxy: `elsewhere` is what is known of it but for its agent's words here.
-    pub(crate) fn heard(&mut self, mesh: &str, proxy: &str, elsewhere: &ProxyInsight, now: Instant) {
-        self.observe(proxy);
-        // Of a pod the kubelet knows what is ready.
-        if self
-            .objects
-            .get(&ObjectKey::in_mesh(Kind::Dataplane, mesh, proxy))
-            .is_some_and(|o| o.is_discovered())
-        {
-            return;
-        }
-        let presence = match self.presence.entry(proxy.to_owned()) {
-            Entry::Occupied(known) => known.into_mut(),
-            // Its dataplane may come later.
-            Entry::Vacant(new) if elsewhere.connected => new.insert(Presence::new(now)),
-            Entry::Vacant(_) => return,
-        };
-        let before = presence.clone();
-        presence.elsewhere(elsewhere.connected, elsewhere.unready.as_ref(), now);
-        self.dirty |= *presence != before;
-    }
-
     /// Something was observed of a proxy that changes nothing for others.
     pub(crate) fn observe(&mut self, proxy: &str) {
         self.offer_dirty = true;
@@ -292,21 +271,6 @@ impl MeshState {
             };
             let _ = reports.send(report);
         }
-    }
-
-    /// Whether there is a dataplane of this name.
-    pub(crate) fn knows(&self, mesh: &str, dataplane: &str) -> bool {
-        self.objects.contains_key(&ObjectKey::in_mesh(Kind::Dataplane, mesh, dataplane))
-    }
-
-    /// Pods of which no replica that is heard of knows what certificate they hold.
-    fn unknown_pods(&self, mesh: &str, insights: &Insights) -> u32 {
-        let pods = self.objects.values().filter(|object| object.is_discovered());
-        let unknown = pods.filter(|pod| {
-            let insight = insights.get(&ProxyId::new(mesh, &pod.meta.name));
-            insight.is_none_or(|insight| insight.certificate.is_none() || insight.unheard_since.is_some())
-        });
-        unknown.count().try_into().unwrap_or(u32::MAX)
     }
 
     /// Whether certificates of a backend that does not sign any more may still be in use.
@@ -571,7 +535,7 @@ mod tests {
         mesh.rebuild("m", &authority, &Ingresses::new(), &none, &mut interner, 1).await.unwrap();
         assert!(mesh.deadline().is_none(), "its routes are gone with it");
         assert!(!mesh.is_over(), "that the zone is no longer in it is yet to be said");
-        mesh.offer("m", "east", &Insights::default(), true);
+        mesh.offer("m", "east", &Insights::default(), &[]);
         assert!(mesh.is_over());
     }
 }

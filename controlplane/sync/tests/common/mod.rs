@@ -6,6 +6,7 @@ pub(crate) mod fake;
 pub(crate) mod link;
 pub(crate) mod objects;
 pub(crate) mod raw;
+pub(crate) mod replica;
 
 use std::path::PathBuf;
 use std::sync::Arc;
