@@ -40,7 +40,7 @@ impl IngressState {
     pub(crate) fn addresses(&self) -> Ingresses {
         let mut addresses: Ingresses = BTreeMap::new();
         for (_, spec) in self.specs() {
-            let reached = spec.reached_at();
+            let Some(reached) = spec.reached_at() else { continue };
             addresses.entry(spec.zone.clone()).or_default().push((reached.address, reached.port));
         }
         addresses
@@ -82,12 +82,14 @@ impl IngressState {
         let listeners: HashMap<String, (IpAddr, u16)> = self
             .specs()
             .filter(|(_, spec)| spec.zone == zone)
-            .map(|(name, spec)| (name.to_owned(), (spec.networking.address, spec.networking.port)))
+            .filter_map(|(name, spec)| Some((name.to_owned(), spec.networking?)))
+            .map(|(name, networking)| (name, (networking.address, networking.port)))
             .collect();
         for (name, subscriber) in &self.subscribers {
-            let Some(listener) = listeners.get(name) else { continue };
+            let id = ProxyId::new("", name);
+            let Some(listener) = listeners.get(id.resource()) else { continue };
             let model = ProxyModel {
-                id: ProxyId::new("", name),
+                id,
                 zone: zone.to_owned(),
                 inbounds: Vec::new(),
                 outbounds: Vec::new(),

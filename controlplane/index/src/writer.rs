@@ -158,7 +158,14 @@ impl Writer {
         let now = Instant::now();
         match event {
             // An ingress has no endpoints of its own: what becomes of its agent changes nothing for others.
-            Event::Connected(proxy) | Event::Disconnected(proxy) if proxy.mesh.is_empty() => {}
+            Event::Connected(proxy) if proxy.mesh.is_empty() => {}
+            Event::Disconnected(proxy) if proxy.mesh.is_empty() => {
+                // A pod that is gone does not come back under its name.
+                let connected = self.insights.get(&proxy).is_some_and(|insight| insight.connected);
+                if proxy.pod().is_some() && !connected {
+                    self.insights.remove(&proxy);
+                }
+            }
             Event::Unready { proxy, .. } | Event::Observed(proxy) if proxy.mesh.is_empty() => {}
             // What waits for it goes out when this is published.
             Event::IngressSettled => {}

@@ -10,9 +10,11 @@ use anyhow::Context as _;
 use axum::Router;
 use jiff::Timestamp;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use ursa_api::{ApiState, ServerInfo};
 use ursa_crds::{DEFAULT_MESH, MeshSpec, Meta, Object, Spec};
+use ursa_discovery::{IngressesOf, follow_ingresses};
 use ursa_identity::{ServedCertificate, ServerTls, Tokens, UserClaims};
 use ursa_index::{Authority, Index};
 use ursa_store::{KubernetesConfig, Store};
@@ -24,6 +26,9 @@ use crate::config::{Config, GlobalAddress, Mode, StoreType};
 use crate::diagnostics::{self, Diagnostics};
 use crate::servers::Servers;
 use crate::{files, leader, tls_files, zones};
+
+/// The API server has this long to list the zone ingresses.
+const LISTED_WITHIN: Duration = Duration::from_mins(1);
 
 const ADMIN_TOKEN_LIFETIME: Duration = Duration::from_hours(8760);
 
@@ -59,16 +64,14 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
                 Authority::standalone(store.clone(), &config.zone)
             };
             let authority = Arc::new(authority);
-            let index = match config.store {
-                StoreType::File => Index::start(store.clone(), authority.clone()),
+            let (index, reviewer) = match config.store {
+                StoreType::File => (Index::start(store.clone(), authority.clone()), None),
                 StoreType::Kubernetes => {
                     let leads = leader::follow(&config.namespace).await?;
-                    Index::start_as_replica(store.clone(), authority.clone(), leads)
+                    let index = Index::start_as_replica(store.clone(), authority.clone(), leads.clone());
+                    let reviewer = discover(&config, &store, &index, leads).await?;
+                    (index, Some(reviewer))
                 }
-            };
-            let reviewer = match config.store {
-                StoreType::File => None,
-                StoreType::Kubernetes => Some(discover(&store, &index).await?),
             };
             state = state.with_index(index.clone());
             let (zone, tokens, store) = (config.zone.clone(), tokens.clone(), store.clone());
@@ -171,11 +174,23 @@ fn write_admin_token(data_dir: &Path, tokens: &Tokens) -> anyhow::Result<()> {
     files::write(&path, &issued.token, 0o600)
 }
 
-/// Shows the cluster's pods as dataplanes; who proves to be one of them is asked of the API server.
-async fn discover(store: &Store, index: &Index) -> anyhow::Result<Reviewer> {
+/// Shows the cluster's pods as dataplanes, and the operator's zone ingresses; who proves to be one of them is asked of the
+/// API server. The ingresses are known when it returns: global must not hear that there are none.
+async fn discover(
+    config: &Config,
+    store: &Store,
+    index: &Index,
+    leads: watch::Receiver<bool>,
+) -> anyhow::Result<Reviewer> {
     let client = kube::Client::try_default().await.context("no Kubernetes cluster is configured")?;
     ursa_discovery::start(&client, store.clone(), index.clone());
-    Ok(Reviewer::new(client))
+    let of = IngressesOf { zone: config.zone.clone(), namespace: config.namespace.clone() };
+    tokio::time::timeout(LISTED_WITHIN, follow_ingresses(&client, of, store.clone(), leads))
+        .await
+        .with_context(|| {
+            format!("the API server did not list the zone ingresses within {LISTED_WITHIN:?}")
+        })?;
+    Ok(Reviewer::new(client, &config.namespace))
 }
 
 async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
