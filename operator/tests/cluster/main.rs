@@ -1,6 +1,7 @@
 //! The real operator against a real API server: the cluster that `KUBECONFIG` names. Its pods have no image; they need none.
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
+mod ingress;
 mod world;
 
 use std::time::{Duration, Instant};

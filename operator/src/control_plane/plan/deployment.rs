@@ -1,10 +1,11 @@
 //! Deployments of control plane and webhook: restricted by Pod Security, spread over nodes and zones.
 
 use serde_json::{Value, json};
-use ursa_crds::{ControlPlaneMode, Resources};
+use ursa_crds::ControlPlaneMode;
 
 use super::{Source, service, settings};
 use crate::names::{INJECTION, Part};
+use crate::pods::{self, resources, variable};
 
 /// The user of all programs in the image.
 const USER: i64 = 65_532;
@@ -65,17 +66,8 @@ fn pod(source: &Source<'_>, part: Part, program: Program, selector: &Value) -> V
             "runAsNonRoot": true, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{
-            "weight": 100,
-            "podAffinityTerm": {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": selector}},
-        }]}},
-        "topologySpreadConstraints": [{
-            "maxSkew": 1,
-            "topologyKey": "topology.kubernetes.io/zone",
-            "whenUnsatisfiable": "ScheduleAnyway",
-            "labelSelector": {"matchLabels": selector},
-            "matchLabelKeys": ["pod-template-hash"],
-        }],
+        "affinity": pods::affinity(selector),
+        "topologySpreadConstraints": pods::spread(selector),
         "containers": [container(source, part, &program)],
         "volumes": program.volumes,
     });
@@ -200,19 +192,8 @@ fn webhook(source: &Source<'_>) -> Program {
     }
 }
 
-fn resources(asked: &Resources, cpu: &str, memory: &str) -> Value {
-    if asked.is_empty() {
-        return json!({"requests": {"cpu": cpu, "memory": memory}});
-    }
-    json!(asked.requirements())
-}
-
-fn variable(name: &str, value: &str) -> Value {
-    json!({"name": name, "value": value})
-}
-
 fn namespace_variable(name: &str) -> Value {
-    json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}})
+    pods::field(name, "metadata.namespace")
 }
 
 fn secret_volume(name: &str, secret: &str) -> Value {
