@@ -1,5 +1,6 @@
 //! The command line. Invariant: no argument takes a secret; tokens are named by the file that holds them.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -251,6 +252,8 @@ pub(crate) enum Install {
     },
     /// A ControlPlane, which the operator sets up
     ControlPlane(ControlPlaneArgs),
+    /// A ZoneIngress, which the operator sets up: where other zones reach this one
+    ZoneIngress(ZoneIngressArgs),
     /// The custom resource definitions, which the operator also installs by itself
     Crds,
 }
@@ -290,6 +293,43 @@ pub(crate) struct ControlPlaneArgs {
     pub(crate) credential_secret: Option<String>,
     #[command(flatten)]
     pub(crate) images: Images,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ZoneIngressArgs {
+    /// Its name
+    #[arg(long, default_value = "ingress")]
+    pub(crate) name: String,
+    /// The operator's namespace
+    #[arg(long, default_value = "ursa-system", value_name = "NAMESPACE")]
+    pub(crate) namespace: String,
+    /// The ControlPlane of the namespace for whose zone it is
+    #[arg(long, default_value = "ursa", value_name = "NAME")]
+    pub(crate) control_plane: String,
+    /// How many replicas serve [default: 2]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u8).range(1..=9))]
+    pub(crate) replicas: Option<u8>,
+    /// The type of its Service
+    #[arg(long = "type", value_enum, default_value_t)]
+    pub(crate) service_type: InstallServiceType,
+    /// The port of its Service [default: 10001]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: Option<u16>,
+    /// Where other zones reach it, ADDRESS:PORT, if the operator cannot find it by itself
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) advertised: Option<SocketAddr>,
+}
+
+/// The type of a Service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum InstallServiceType {
+    /// By a load balancer of the cloud
+    #[default]
+    LoadBalancer,
+    /// At a port of every node
+    NodePort,
+    /// From the cluster's own network only
+    ClusterIp,
 }
 
 /// What a control plane is.

@@ -13,7 +13,8 @@ use crate::{
     zone_ingress, zone_insight,
 };
 
-/// Where the names of a kind are unique, and the REST path that follows from it.
+/// Where the names of a kind are unique, and the REST path that follows from it. Whether its objects are in namespaces on
+/// Kubernetes is another question ([`KindInfo::namespaced`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// In the whole system: `/PLURAL/NAME`.
@@ -54,6 +55,8 @@ pub struct KindInfo {
     pub short_names: &'static [&'static str],
     /// Where names are unique.
     pub scope: Scope,
+    /// Whether its objects are in namespaces, on Kubernetes.
+    pub namespaced: bool,
     /// Who writes it.
     pub owner: Owner,
     /// The custom resource definition as the types give it.
@@ -63,8 +66,12 @@ pub struct KindInfo {
 }
 
 macro_rules! kinds {
+    // What the type gives, or a definition with more than a type can say.
+    (@crd $derived:path) => { $derived };
+    (@crd $derived:path, $own:path) => { $own };
     ($($kind:ident { module: $module:ident, spec: $spec:ident, plural: $plural:literal, singular: $singular:literal,
-        short: $short:expr, scope: $scope:ident, owner: $owner:ident },)*) => {
+        short: $short:expr, scope: $scope:ident, namespaced: $namespaced:literal, owner: $owner:ident
+        $(, crd: $crd:path)? },)*) => {
         /// A kind of resource.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Kind { $(
@@ -88,8 +95,9 @@ macro_rules! kinds {
             singular: $singular,
             short_names: $short,
             scope: Scope::$scope,
+            namespaced: $namespaced,
             owner: Owner::$owner,
-            crd: $module::$kind::crd,
+            crd: kinds!(@crd $module::$kind::crd $(, $crd)?),
             decode_spec: |value| strict(value, "spec").map(Spec::$kind),
         },)*];
 
@@ -103,16 +111,16 @@ macro_rules! kinds {
 }
 
 kinds! {
-    Mesh { module: mesh, spec: MeshSpec, plural: "meshes", singular: "mesh", short: &[], scope: Global, owner: Global },
-    Secret { module: secret, spec: SecretSpec, plural: "secrets", singular: "secret", short: &[], scope: Mesh, owner: GlobalOnly },
-    Zone { module: zone, spec: ZoneSpec, plural: "zones", singular: "zone", short: &[], scope: Global, owner: GlobalOnly },
-    ZoneIngress { module: zone_ingress, spec: ZoneIngressSpec, plural: "zoneingresses", singular: "zoneingress", short: &["zi"], scope: Global, owner: Zone },
-    MeshZone { module: mesh_zone, spec: MeshZoneSpec, plural: "meshzones", singular: "meshzone", short: &[], scope: Mesh, owner: Zone },
-    Dataplane { module: dataplane, spec: DataplaneSpec, plural: "dataplanes", singular: "dataplane", short: &["dp"], scope: Mesh, owner: ZoneOnly },
-    DataplaneInsight { module: dataplane_insight, spec: DataplaneInsightSpec, plural: "dataplaneinsights", singular: "dataplaneinsight", short: &["dpi"], scope: Mesh, owner: ZoneObserved },
-    ZoneInsight { module: zone_insight, spec: ZoneInsightSpec, plural: "zoneinsights", singular: "zoneinsight", short: &[], scope: Global, owner: GlobalObserved },
-    TrafficPermission { module: traffic_permission, spec: TrafficPermissionSpec, plural: "trafficpermissions", singular: "trafficpermission", short: &["tp"], scope: Mesh, owner: Global },
-    TrafficRoute { module: traffic_route, spec: TrafficRouteSpec, plural: "trafficroutes", singular: "trafficroute", short: &["tr"], scope: Mesh, owner: Global },
+    Mesh { module: mesh, spec: MeshSpec, plural: "meshes", singular: "mesh", short: &[], scope: Global, namespaced: false, owner: Global },
+    Secret { module: secret, spec: SecretSpec, plural: "secrets", singular: "secret", short: &[], scope: Mesh, namespaced: true, owner: GlobalOnly },
+    Zone { module: zone, spec: ZoneSpec, plural: "zones", singular: "zone", short: &[], scope: Global, namespaced: false, owner: GlobalOnly },
+    ZoneIngress { module: zone_ingress, spec: ZoneIngressSpec, plural: "zoneingresses", singular: "zoneingress", short: &["zi"], scope: Global, namespaced: true, owner: Zone, crd: zone_ingress::definition },
+    MeshZone { module: mesh_zone, spec: MeshZoneSpec, plural: "meshzones", singular: "meshzone", short: &[], scope: Mesh, namespaced: true, owner: Zone },
+    Dataplane { module: dataplane, spec: DataplaneSpec, plural: "dataplanes", singular: "dataplane", short: &["dp"], scope: Mesh, namespaced: true, owner: ZoneOnly },
+    DataplaneInsight { module: dataplane_insight, spec: DataplaneInsightSpec, plural: "dataplaneinsights", singular: "dataplaneinsight", short: &["dpi"], scope: Mesh, namespaced: true, owner: ZoneObserved },
+    ZoneInsight { module: zone_insight, spec: ZoneInsightSpec, plural: "zoneinsights", singular: "zoneinsight", short: &[], scope: Global, namespaced: false, owner: GlobalObserved },
+    TrafficPermission { module: traffic_permission, spec: TrafficPermissionSpec, plural: "trafficpermissions", singular: "trafficpermission", short: &["tp"], scope: Mesh, namespaced: true, owner: Global },
+    TrafficRoute { module: traffic_route, spec: TrafficRouteSpec, plural: "trafficroutes", singular: "trafficroute", short: &["tr"], scope: Mesh, namespaced: true, owner: Global },
 }
 
 impl Owner {
@@ -182,7 +190,8 @@ mod tests {
             assert_eq!(crd.spec.names.kind, info.name);
             assert_eq!(crd.spec.names.singular.as_deref(), Some(info.singular));
             assert_eq!(crd.spec.names.short_names.unwrap_or_default(), info.short_names);
-            assert_eq!(crd.spec.scope == "Namespaced", info.scope == Scope::Mesh);
+            assert_eq!(crd.spec.scope == "Namespaced", info.namespaced);
+            assert!(info.namespaced || info.scope == Scope::Global, "a mesh is no namespace");
         }
     }
 }

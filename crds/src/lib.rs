@@ -58,7 +58,10 @@ pub use traffic_route::{
     LoadBalancer, LoadBalancerType, RouteConf, TrafficRoute, TrafficRouteSpec, WeightedDestination,
 };
 pub use zone::{Zone, ZoneSpec};
-pub use zone_ingress::{SocketSpec, ZoneIngress, ZoneIngressSpec};
+pub use zone_ingress::{
+    INGRESS_PORT, IngressServiceSpec, SocketSpec, ZoneIngress, ZoneIngressSpec, ZoneIngressStatus,
+    ingress_account, ingress_of_account,
+};
 pub use zone_insight::{ZoneInsight, ZoneInsightSpec};
 
 /// The API group of every resource.

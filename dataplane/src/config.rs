@@ -54,6 +54,9 @@ pub struct Config {
     /// In a pod: its namespace.
     #[arg(long, env = "URSA_DP_POD_NAMESPACE", value_name = "NAMESPACE")]
     pub pod_namespace: Option<String>,
+    /// In a pod of a zone ingress: the `ZoneIngress`.
+    #[arg(long, env = "URSA_DP_INGRESS_NAME", value_name = "NAME", requires = "pod_name")]
+    pub ingress_name: Option<String>,
     /// In a pod: the mesh that it is in.
     #[arg(long, env = "URSA_DP_MESH", value_name = "MESH", default_value = "default")]
     pub mesh: String,

@@ -93,6 +93,12 @@ pub fn of_pod(mesh: &str, namespace: &str, name: &str) -> DataplaneFile {
     DataplaneFile { bytes: Vec::new(), proxy, inbounds: Vec::new(), probes: Vec::new() }
 }
 
+/// What the agent in a pod of a zone ingress knows.
+pub fn of_ingress(ingress: &str, pod: &str) -> DataplaneFile {
+    let proxy = ProxyId::replica(ingress, pod);
+    DataplaneFile { bytes: Vec::new(), proxy, inbounds: Vec::new(), probes: Vec::new() }
+}
+
 fn parse(bytes: Vec<u8>, proxy_type: Option<ProxyType>) -> Result<DataplaneFile, String> {
     let text = std::str::from_utf8(&bytes).map_err(|_| "it is not UTF-8 text".to_owned())?;
     let Resource { kind, metadata, spec } =
@@ -109,6 +115,7 @@ fn parse(bytes: Vec<u8>, proxy_type: Option<ProxyType>) -> Result<DataplaneFile,
         _ => return Err(format!("kind is {kind:?}, expected Dataplane or ZoneIngress")),
     };
     let proxy = ProxyId::parse(&format!("{mesh}/{}", metadata.name))
+        .filter(|proxy| proxy.pod().is_none())
         .ok_or_else(|| format!("metadata.name {:?} is no name", metadata.name))?;
     let inbounds = spec.networking.inbound.iter().map(|inbound| inbound.port).collect();
     let probes = spec.networking.inbound.into_iter().filter_map(Inbound::probe).collect::<Result<_, _>>()?;

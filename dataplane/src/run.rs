@@ -19,8 +19,9 @@ use ursa_proto::agent::Hello;
 use crate::admin::Admin;
 use crate::certificates::store::IdentityStore;
 use crate::certificates::{self, Certificates};
-use crate::config::Config;
+use crate::config::{Config, ProxyType};
 use crate::cp::{ControlPlane, Trust};
+use crate::dataplane_file::DataplaneFile;
 use crate::drain::Drain;
 use crate::files::{lock_dir, private_dir, remove_stale, socket_path};
 use crate::xds::store::Store;
@@ -35,11 +36,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let signals = Signals::new()?; // First of all: until then a signal is lost on the first process of a container.
     let agent_socket = socket_path(&config.run_dir, "xds.sock")?;
     let admin_socket = socket_path(&config.run_dir, "admin.sock")?;
-    let file = match (&config.dataplane_file, &config.pod_name, &config.pod_namespace) {
-        (Some(file), _, _) => dataplane_file::read(file, config.proxy_type)?,
-        (None, Some(name), Some(namespace)) => dataplane_file::of_pod(&config.mesh, namespace, name),
-        _ => bail!("either --dataplane-file, or --pod-name and --pod-namespace, say what this proxy is"),
-    };
+    let file = identify(&config)?;
     let trust = match (config.ca_file, config.ca_pem) {
         (Some(file), _) => Trust::File(file),
         (None, Some(pem)) => Trust::Pem(pem),
@@ -59,8 +56,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         }
         None => None,
     };
-    // A pod's traffic is captured, DNS included.
-    let dns = match config.dns_port.or(config.pod_name.is_some().then_some(dns::PORT)) {
+    // A workload's traffic is captured, DNS included.
+    let captured = config.pod_name.is_some() && config.ingress_name.is_none();
+    let dns = match config.dns_port.or(captured.then_some(dns::PORT)) {
         Some(port) => Some(dns::Server::bind(dns::Settings { port, ..Default::default() }).await?),
         None => None,
     };
@@ -173,6 +171,21 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     result
 }
 
+/// What this proxy is.
+fn identify(config: &Config) -> anyhow::Result<DataplaneFile> {
+    let is_ingress = config.proxy_type == Some(ProxyType::Ingress);
+    match (&config.dataplane_file, &config.pod_name, &config.pod_namespace, &config.ingress_name) {
+        (Some(file), ..) => Ok(dataplane_file::read(file, config.proxy_type)?),
+        (None, Some(pod), _, Some(ingress)) if is_ingress => Ok(dataplane_file::of_ingress(ingress, pod)),
+        (None, Some(_), _, None) if is_ingress => {
+            bail!("--ingress-name says which ZoneIngress this pod is of")
+        }
+        (None, Some(_), _, Some(_)) => bail!("--ingress-name is for --proxy-type ingress"),
+        (None, Some(pod), Some(namespace), None) => Ok(dataplane_file::of_pod(&config.mesh, namespace, pod)),
+        _ => bail!("either --dataplane-file, or --pod-name and --pod-namespace, say what this proxy is"),
+    }
+}
+
 /// Hands each new certificate to the relay.
 async fn follow(
     mut held: watch::Receiver<Option<Arc<certificates::store::Held>>>,
@@ -216,6 +229,38 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::config::{Cli, Command};
+
+    fn proxy(flags: &str) -> Result<String, String> {
+        let common =
+            "ursa-dp run --token-file t --cp-address https://cp --ca-file ca --data-dir d --run-dir r";
+        let line = format!("{common} {flags}");
+        let cli = Cli::try_parse_from(line.split_whitespace()).map_err(|error| error.to_string())?;
+        let Command::Run(config) = cli.command else { panic!("another command") };
+        identify(&config).map(|file| file.proxy.to_string()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_pod_is_of_a_workload_or_of_an_ingress_and_says_which() {
+        let pod = "--pod-name web-1 --pod-namespace shop";
+        assert_eq!(proxy(pod).unwrap(), "default/web-1.shop");
+        assert_eq!(proxy(&format!("{pod} --proxy-type ingress --ingress-name in")).unwrap(), "/in/web-1");
+        for (flags, word) in [
+            (format!("{pod} --proxy-type ingress"), "--ingress-name"),
+            (format!("{pod} --ingress-name in"), "--proxy-type ingress"),
+            ("--proxy-type ingress --ingress-name in".to_owned(), "--pod-name"),
+        ] {
+            let error = proxy(&flags).unwrap_err();
+            assert!(error.contains(word), "{flags}: {error}");
         }
     }
 }

@@ -7,7 +7,7 @@ use kube::api::{
 };
 use kube::{Client, ResourceExt as _};
 use serde_json::{Value, json};
-use ursa_crds::{Kind, Scope};
+use ursa_crds::Kind;
 
 const MANAGER: &str = "ursa-e2e";
 
@@ -43,9 +43,10 @@ impl Cluster {
         let info = kind.info();
         let gvk = GroupVersionKind::gvk("ursamesh.io", "v1alpha1", info.name);
         let resource = ApiResource::from_gvk_with_plural(&gvk, info.plural);
-        match info.scope {
-            Scope::Global => Api::all_with(self.client.clone(), &resource),
-            Scope::Mesh => Api::namespaced_with(self.client.clone(), &self.namespace, &resource),
+        if info.namespaced {
+            Api::namespaced_with(self.client.clone(), &self.namespace, &resource)
+        } else {
+            Api::all_with(self.client.clone(), &resource)
         }
     }
 

@@ -374,9 +374,9 @@ impl Kind {
         let all = "pods,services,endpointslices,deployments,statefulsets,jobs,cronjobs,replicasets";
         keep("objects.yaml", self.kubectl(&["get", all, "--output", "yaml"]).await);
         keep("events.txt", self.kubectl(&["get", "events", "--sort-by", ".lastTimestamp"]).await);
-        let ours = "meshes,trafficpermissions,trafficroutes,controlplanes";
+        let ours = "meshes,trafficpermissions,trafficroutes,zoneingresses,controlplanes";
         keep("ursa.yaml", kubectl(&["get", ours, "--all-namespaces", "--output", "yaml"]).await);
-        for part in ["ursa-operator", "ursa-cp", "ursa-webhook"] {
+        for part in ["ursa-operator", "ursa-cp", "ursa-webhook", "ursa-ingress"] {
             let selector = format!("app.kubernetes.io/name={part}");
             let logs = ["--namespace", SYSTEM, "logs", "--selector", &selector, "--prefix", "--tail", "2000"];
             keep(&format!("{part}.log"), kubectl(&logs).await);

@@ -3,6 +3,7 @@
 mod kind {
     mod figures;
     mod grants;
+    mod ingress;
     mod injection;
     mod names;
     mod replicas;

@@ -100,6 +100,23 @@ async fn the_mesh_of_a_resource_cannot_be_changed() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_control_plane_of_an_ingress_cannot_be_changed() -> anyhow::Result<()> {
+    let cluster = Cluster::connect("ingress-of").await?;
+    let ingress = |spec: &str| {
+        format!(
+            "{{apiVersion: ursamesh.io/v1alpha1, kind: ZoneIngress, metadata: {{name: ingress}}, spec: {{{spec}}}}}"
+        )
+    };
+    cluster.apply(&ingress("controlPlaneRef: {name: ursa}")).await?;
+    cluster.apply(&ingress("controlPlaneRef: {name: ursa}, replicas: 3")).await?;
+    for other in ["controlPlaneRef: {name: other}", "networking: {address: 10.0.0.9}"] {
+        let error = cluster.apply(&ingress(other)).await.map(drop).map_err(|error| error.to_string());
+        assert!(error.as_ref().is_err_and(|e| e.contains("controlPlaneRef cannot be changed")), "{error:?}");
+    }
+    cluster.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_control_plane_on_the_api_server_follows_it_and_finds_everything_again() -> anyhow::Result<()> {
     let cluster = Cluster::connect("store").await?;
     // Of an earlier run.

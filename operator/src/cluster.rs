@@ -6,7 +6,7 @@ use kube::api::{
 };
 use serde_json::Value;
 
-use crate::names::{CONTROL_PLANE, OPERATOR};
+use crate::names::OPERATOR;
 
 /// The kinds that the operator makes: `apiVersion`, `kind`, plural.
 pub const RESOURCES: &[(&str, &str, &str)] = &[
@@ -58,11 +58,13 @@ pub struct Applied(());
 /// Whose an object is.
 #[derive(Clone, Copy, Debug)]
 pub enum Ownership<'a> {
-    /// Of a ControlPlane with this label and this UID; objects of others are left alone.
+    /// Of a resource with this label and this UID; objects of others are left alone.
     Of {
-        /// The value of the label.
+        /// The label's key.
+        key: &'a str,
+        /// The label's value.
         label: &'a str,
-        /// The ControlPlane's UID.
+        /// The resource's UID.
         uid: &'a str,
     },
     /// Of all operators: what is there is taken over.
@@ -71,13 +73,9 @@ pub enum Ownership<'a> {
 
 impl Ownership<'_> {
     fn holds(self, found: &DynamicObject) -> bool {
-        let Self::Of { label, uid } = self else { return true };
-        let labelled = found
-            .metadata
-            .labels
-            .as_ref()
-            .and_then(|labels| labels.get(CONTROL_PLANE))
-            .is_some_and(|of| of == label);
+        let Self::Of { key, label, uid } = self else { return true };
+        let labelled =
+            found.metadata.labels.as_ref().and_then(|labels| labels.get(key)).is_some_and(|of| of == label);
         let owners = found.metadata.owner_references.iter().flatten();
         labelled || owners.into_iter().any(|owner| owner.uid == uid)
     }

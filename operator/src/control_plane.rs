@@ -32,7 +32,7 @@ use ursa_crds::{ControlPlane, ControlPlaneMode};
 
 use crate::cluster::{self, ApplyError, Ownership};
 use crate::metrics::{Metrics, Outcome};
-use crate::names::{MANAGED_BY, Names, OPERATOR};
+use crate::names::{CONTROL_PLANE, MANAGED_BY, Names, OPERATOR};
 use observe::{ObserveError, observe};
 use plan::Defaults;
 
@@ -144,7 +144,7 @@ async fn set_up(
     let observed = observe(&context.client, control_plane, names, Timestamp::now()).await?;
     let plan = plan::plan(control_plane, &observed, &context.defaults);
     let (label, uid) = (names.label(), control_plane.uid().unwrap_or_default());
-    let ownership = Ownership::Of { label: &label, uid: &uid };
+    let ownership = Ownership::Of { key: CONTROL_PLANE, label: &label, uid: &uid };
     // That a Lease is held no longer is nothing that happens.
     let may_be_unled = control_plane.spec.mode == ControlPlaneMode::Zone
         && plan.status.connection.is_none()

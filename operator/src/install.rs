@@ -198,6 +198,8 @@ fn cluster_rules() -> Vec<Value> {
         }),
         // Tells pods that have no sidecar and should.
         json!({"apiGroups": [""], "resources": ["pods/status"], "verbs": ["patch"]}),
+        // Zone ingresses at ports of nodes are reached at the nodes' addresses.
+        json!({"apiGroups": [""], "resources": ["nodes"], "verbs": ["list", "watch"]}),
     ];
     // What it grants.
     for part in [Part::ControlPlane, Part::Webhook] {
@@ -220,6 +222,13 @@ fn namespace_rules() -> Vec<Value> {
         }),
         json!({
             "apiGroups": [ursa_crds::GROUP], "resources": ["controlplanes/status", "controlplanes/finalizers"],
+            "verbs": ["patch", "update"],
+        }),
+        json!({
+            "apiGroups": [ursa_crds::GROUP], "resources": ["zoneingresses"], "verbs": ["get", "list", "watch"],
+        }),
+        json!({
+            "apiGroups": [ursa_crds::GROUP], "resources": ["zoneingresses/status", "zoneingresses/finalizers"],
             "verbs": ["patch", "update"],
         }),
         json!({"apiGroups": [""], "resources": ["serviceaccounts", "services", "configmaps"], "verbs": verbs}),
@@ -253,15 +262,13 @@ pub fn aggregated_roles() -> Vec<Value> {
     all.extend(ursa_crds::OPERATOR_KINDS.iter().map(|kind| kind.plural));
     let of_cluster = |cluster: bool| {
         let kinds = ursa_crds::KINDS.iter().filter(move |info| {
-            (info.scope == ursa_crds::Scope::Global) == cluster
-                && info.owner.is_users()
-                && info.kind != ursa_crds::Kind::Secret
+            info.namespaced != cluster && info.owner.is_users() && info.kind != ursa_crds::Kind::Secret
         });
         // A Dataplane says of itself what it serves: on Kubernetes it is for administrators to write.
         kinds.map(|info| info.plural).filter(|plural| *plural != "dataplanes").collect::<Vec<_>>()
     };
     let mut administrators = of_cluster(true);
-    administrators.extend(["dataplanes", "controlplanes"]);
+    administrators.extend(["dataplanes", "zoneingresses", "controlplanes"]);
     vec![
         role("ursa-view", &["view", "edit", "admin"], json!([rule(all, &["get", "list", "watch"])])),
         role("ursa-edit", &["edit", "admin"], json!([rule(of_cluster(false), &write)])),
@@ -333,7 +340,7 @@ mod tests {
         let roles = aggregated_roles();
         let edit = roles[1]["rules"].as_array().unwrap();
         assert!(allows(edit, "ursamesh.io", "trafficpermissions", "create"));
-        for not in ["meshes", "dataplanes", "controlplanes", "zones"] {
+        for not in ["meshes", "dataplanes", "zoneingresses", "controlplanes", "zones"] {
             assert!(!allows(edit, "ursamesh.io", not, "create"), "{not}");
         }
     }

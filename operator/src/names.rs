@@ -12,10 +12,14 @@ use sha2::{Digest as _, Sha256};
 pub const OPERATOR: &str = "ursa-operator";
 /// Label: the ControlPlane that an object belongs to.
 pub const CONTROL_PLANE: &str = "ursamesh.io/control-plane";
+/// Label: the ZoneIngress that an object belongs to.
+pub const ZONE_INGRESS: &str = "ursamesh.io/zone-ingress";
 /// Label: whether pods get a sidecar.
 pub const INJECTION: &str = ursa_inject::INJECTION_LABEL;
 /// Label: who manages an object.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+
+const SETTINGS: &str = "-sidecar";
 
 /// A part that runs in pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +90,12 @@ impl Names {
 
     /// The ConfigMap with the settings of sidecars.
     pub fn settings(&self) -> String {
-        format!("{}-sidecar", self.name)
+        format!("{}{SETTINGS}", self.name)
+    }
+
+    /// The name of the ControlPlane whose settings a ConfigMap of this name holds.
+    pub fn of_settings(config_map: &str) -> Option<&str> {
+        config_map.strip_suffix(SETTINGS)
     }
 
     /// A cluster-scoped object.
@@ -113,22 +122,12 @@ impl Names {
 
     /// The value of the label [`CONTROL_PLANE`]: at most 63 characters.
     pub fn label(&self) -> String {
-        let full = format!("{}.{}", self.namespace, self.name);
-        if full.len() <= 63 {
-            return full;
-        }
-        let digest = Sha256::digest(full.as_bytes());
-        let hash = digest.iter().take(4).fold(0_u32, |hash, byte| hash << 8 | u32::from(*byte));
-        format!("{}-{hash:08x}", full[..54].trim_end_matches(['-', '.']))
+        label(&self.namespace, &self.name)
     }
 
     /// The labels of everything, by which it is found again.
     pub fn labels(&self) -> BTreeMap<String, String> {
-        BTreeMap::from([
-            (MANAGED_BY.to_owned(), OPERATOR.to_owned()),
-            ("app.kubernetes.io/part-of".to_owned(), "ursa".to_owned()),
-            (CONTROL_PLANE.to_owned(), self.label()),
-        ])
+        labels(CONTROL_PLANE, self.label())
     }
 
     /// The labels by which the pods of a part are selected. They never change.
@@ -140,6 +139,63 @@ impl Names {
     pub fn query(&self) -> String {
         format!("{MANAGED_BY}={OPERATOR},{CONTROL_PLANE}={}", self.label())
     }
+}
+
+/// The names of what belongs to a ZoneIngress.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IngressNames {
+    /// The namespace.
+    pub namespace: String,
+    /// The ZoneIngress's name.
+    pub name: String,
+}
+
+impl IngressNames {
+    /// Of a ZoneIngress.
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self { namespace: namespace.to_owned(), name: name.to_owned() }
+    }
+
+    /// Everything that belongs to it: one object of a kind.
+    pub fn object(&self) -> String {
+        ursa_crds::ingress_account(&self.name)
+    }
+
+    /// The value of the label [`ZONE_INGRESS`]: at most 63 characters.
+    pub fn label(&self) -> String {
+        label(&self.namespace, &self.name)
+    }
+
+    /// The labels of everything.
+    pub fn labels(&self) -> BTreeMap<String, String> {
+        labels(ZONE_INGRESS, self.label())
+    }
+
+    /// The labels by which its pods are selected. They never change.
+    pub fn selector(&self) -> BTreeMap<String, String> {
+        BTreeMap::from([
+            ("app.kubernetes.io/name".to_owned(), "ursa-ingress".to_owned()),
+            ("app.kubernetes.io/instance".to_owned(), self.name.clone()),
+        ])
+    }
+}
+
+fn labels(key: &str, owner: String) -> BTreeMap<String, String> {
+    BTreeMap::from([
+        (MANAGED_BY.to_owned(), OPERATOR.to_owned()),
+        ("app.kubernetes.io/part-of".to_owned(), "ursa".to_owned()),
+        (key.to_owned(), owner),
+    ])
+}
+
+fn label(namespace: &str, name: &str) -> String {
+    let full = format!("{namespace}.{name}");
+    if full.len() <= 63 {
+        return full;
+    }
+    let digest = Sha256::digest(full.as_bytes());
+    let hash = digest.iter().take(4).fold(0_u32, |hash, byte| hash << 8 | u32::from(*byte));
+    format!("{}-{hash:08x}", full[..54].trim_end_matches(['-', '.']))
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::args::RunArgs;
 use crate::control_plane::plan::Defaults;
 use crate::control_plane::{self, Context};
 use crate::diagnostics::{self, Diagnostics};
-use crate::{definitions, injection, names};
+use crate::{definitions, injection, names, zone_ingress};
 
 /// Runs until SIGTERM or SIGINT, or until another one leads: then it fails, to be started anew.
 pub async fn run(args: RunArgs) -> anyhow::Result<()> {
@@ -71,6 +71,7 @@ async fn lead(
         let context = Arc::new(context);
         tokio::select! {
             () = control_plane::run(context.clone(), &args.namespace) => bail!("the controller of ControlPlanes ended"),
+            () = zone_ingress::run(context.clone(), &args.namespace) => bail!("the controller of ZoneIngresses ended"),
             () = injection::run(context, &args.namespace) => bail!("the watch of pods ended"),
         }
     };

@@ -2,9 +2,9 @@
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
-use ursa_crds::{ControlPlaneMode, DEFAULT_ZONE, OPERATOR_KINDS};
+use ursa_crds::{ControlPlaneMode, DEFAULT_ZONE, OPERATOR_KINDS, ServiceType};
 
-use crate::args::{ControlPlaneArgs, Images, Install, InstallMode};
+use crate::args::{ControlPlaneArgs, Images, Install, InstallMode, InstallServiceType, ZoneIngressArgs};
 use crate::failure::usage;
 use crate::output;
 
@@ -23,6 +23,7 @@ pub(crate) fn run(install: &Install) -> anyhow::Result<()> {
     let objects = match install {
         Install::Operator { namespace, images } => operator(namespace, images)?,
         Install::ControlPlane(args) => vec![control_plane(args)?],
+        Install::ZoneIngress(args) => vec![zone_ingress(args)],
         Install::Crds => definitions(|_| true)?,
     };
     let texts: Vec<String> = objects.iter().map(output::yaml).collect::<anyhow::Result<_>>()?;
@@ -114,10 +115,33 @@ fn zone(args: &ControlPlaneArgs) -> anyhow::Result<Option<Value>> {
     }
 }
 
+fn zone_ingress(args: &ZoneIngressArgs) -> Value {
+    let service_type = match args.service_type {
+        InstallServiceType::LoadBalancer => ServiceType::LoadBalancer,
+        InstallServiceType::NodePort => ServiceType::NodePort,
+        InstallServiceType::ClusterIp => ServiceType::ClusterIP,
+    };
+    let mut service = json!({"type": service_type});
+    if let Some(port) = args.port {
+        service["port"] = json!(port);
+    }
+    let mut spec = json!({"controlPlaneRef": {"name": args.control_plane}, "service": service});
+    if let Some(replicas) = args.replicas {
+        spec["replicas"] = json!(replicas);
+    }
+    if let Some(at) = args.advertised {
+        spec["advertised"] = json!({"address": at.ip(), "port": at.port()});
+    }
+    json!({
+        "apiVersion": ursa_crds::API_VERSION, "kind": "ZoneIngress",
+        "metadata": {"name": args.name, "namespace": args.namespace}, "spec": spec,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
-    use ursa_crds::ControlPlane;
+    use ursa_crds::{ControlPlane, ZoneIngress};
 
     use super::*;
     use crate::args::{Cli, Command};
@@ -157,6 +181,29 @@ mod tests {
         assert_eq!(
             (read.spec.mode, read.spec.replicas, read.spec.zone_name()),
             (ControlPlaneMode::Zone, 3, Some("east"))
+        );
+    }
+
+    #[test]
+    fn a_zone_ingress_says_what_was_asked_for_and_reads_back() {
+        let read = |line: &str| -> ZoneIngress {
+            let Install::ZoneIngress(args) = install(line) else { panic!("another command") };
+            serde_json::from_value(zone_ingress(&args)).unwrap()
+        };
+        let plain = read("ursactl install zone-ingress");
+        assert_eq!(plain.metadata.name.as_deref(), Some("ingress"));
+        assert_eq!(plain.spec.control_plane_ref.map(|of| of.name).as_deref(), Some("ursa"));
+        assert_eq!(plain.spec.service, Some(ursa_crds::IngressServiceSpec::default()));
+        assert_eq!((plain.spec.replicas, plain.spec.advertised), (None, None));
+        let full = read(
+            "ursactl install zone-ingress --control-plane east --replicas 3 --type node-port --port 443 --advertised [2001:db8::7]:8443",
+        );
+        let service = full.spec.service.unwrap();
+        assert_eq!((service.service_type, service.port), (ServiceType::NodePort, 443));
+        let at = full.spec.advertised.unwrap();
+        assert_eq!(
+            (full.spec.replicas, at.address.to_string().as_str(), at.port),
+            (Some(3), "2001:db8::7", 8443)
         );
     }
 

@@ -1,5 +1,6 @@
-//! Discovery on Kubernetes: Pods, Services and EndpointSlices become dataplanes and addresses, as they change. Nothing is
-//! polled, and nothing is written to the API server.
+//! Discovery on Kubernetes: Pods, Services and EndpointSlices become dataplanes and addresses, and what the operator sets up
+//! as zone ingresses become those, as they change. Nothing is polled, and nothing is written to the API server but how many
+//! services an ingress passes on.
 //!
 //! ```text
 //! watches ─▶ facts (what matters) ─▶ World (pure) ─▶ store (in memory) and index
@@ -9,6 +10,8 @@
 
 mod facts;
 mod follow;
+mod ingresses;
 mod world;
 
 pub use follow::start;
+pub use ingresses::{IngressesOf, follow_ingresses};

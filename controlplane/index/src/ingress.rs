@@ -45,7 +45,7 @@ impl IngressState {
     pub(crate) fn addresses(&self) -> Ingresses {
         let mut addresses: Ingresses = BTreeMap::new();
         for (_, spec) in self.specs() {
-            let reached = spec.reached_at();
+            let Some(reached) = spec.reached_at() else { continue };
             addresses.entry(spec.zone.clone()).or_default().push((reached.address, reached.port));
         }
         addresses
@@ -54,9 +54,10 @@ impl IngressState {
     /// What the ingresses of this zone that are connected, to whichever replica, have acknowledged: server names of subsets,
     /// for each ingress.
     pub(crate) fn acknowledged(&self, zone: &str, insights: &Insights) -> Vec<Arc<BTreeSet<String>>> {
-        let own = self.specs().filter(|(_, spec)| spec.zone == zone);
-        let insights = own.filter_map(|(name, _)| insights.get(&ProxyId::new("", name)));
-        insights.filter(|insight| insight.connected).map(|insight| insight.subsets).collect()
+        let own: BTreeSet<&str> =
+            self.specs().filter(|(_, spec)| spec.zone == zone).map(|(name, _)| name).collect();
+        let known = insights.ingresses().into_iter().filter(|(id, _)| own.contains(id.resource()));
+        known.filter(|(_, insight)| insight.connected).map(|(_, insight)| insight.subsets).collect()
     }
 
     pub(crate) fn subscribe(&mut self, proxy: &str) -> SnapshotReceiver {
@@ -89,13 +90,15 @@ impl IngressState {
         let listeners: HashMap<String, (IpAddr, u16)> = self
             .specs()
             .filter(|(_, spec)| spec.zone == zone)
-            .map(|(name, spec)| (name.to_owned(), (spec.networking.address, spec.networking.port)))
+            .filter_map(|(name, spec)| Some((name.to_owned(), spec.networking?)))
+            .map(|(name, networking)| (name, (networking.address, networking.port)))
             .collect();
         let named = Arc::new(named);
         for (name, subscriber) in &self.subscribers {
-            let Some(listener) = listeners.get(name) else { continue };
+            let id = ProxyId::new("", name);
+            let Some(listener) = listeners.get(id.resource()) else { continue };
             let model = ProxyModel {
-                id: ProxyId::new("", name),
+                id,
                 zone: zone.to_owned(),
                 inbounds: Vec::new(),
                 outbounds: Vec::new(),

@@ -93,6 +93,11 @@ impl Insights {
         self.read().merged(proxy, None)
     }
 
+    /// Of the zone's ingresses, each of several pods apart.
+    pub(crate) fn ingresses(&self) -> Vec<(ProxyId, ProxyInsight)> {
+        self.read().ingresses()
+    }
+
     /// Of one proxy, but for what its agent says to this replica.
     pub(crate) fn elsewhere(&self, proxy: &ProxyId) -> Option<ProxyInsight> {
         self.read().elsewhere(proxy)

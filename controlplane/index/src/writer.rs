@@ -191,7 +191,14 @@ impl Writer {
         let now = Instant::now();
         match event {
             // An ingress has no endpoints of its own: what becomes of its agent changes nothing for others.
-            Event::Connected(proxy) | Event::Disconnected(proxy) if proxy.mesh.is_empty() => {}
+            Event::Connected(proxy) if proxy.mesh.is_empty() => {}
+            Event::Disconnected(proxy) if proxy.mesh.is_empty() => {
+                // A pod that is gone does not come back under its name.
+                let connected = self.insights.get(&proxy).is_some_and(|insight| insight.connected);
+                if proxy.pod().is_some() && !connected {
+                    self.insights.remove(&proxy);
+                }
+            }
             Event::Unready { proxy, .. } | Event::Observed(proxy) | Event::Heard(proxy)
                 if proxy.mesh.is_empty() => {}
             // What waits for it goes out when this is published.
@@ -251,7 +258,8 @@ impl Writer {
     /// A replica has not come back: what it knew is not known any more.
     fn leave(&mut self, Leaving { at: _, replica, stream, since }: &Leaving) {
         let exists = |proxy: &ProxyId| match self.meshes.get(&proxy.mesh) {
-            _ if proxy.mesh.is_empty() => self.ingress.knows(&proxy.name),
+            // A pod that is gone does not come back under its name.
+            _ if proxy.mesh.is_empty() => proxy.pod().is_none() && self.ingress.knows(&proxy.name),
             mesh => mesh.is_some_and(|mesh| mesh.knows(&proxy.mesh, &proxy.name)),
         };
         let unheard = self.insights.left(replica, *stream, *since, exists);

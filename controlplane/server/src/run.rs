@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use ursa_api::{ApiState, ServerInfo};
 use ursa_crds::{DEFAULT_MESH, MeshSpec, Meta, Object, Spec};
+use ursa_discovery::{IngressesOf, follow_ingresses};
 use ursa_identity::{ServedCertificate, ServerTls, Tokens, UserClaims};
 use ursa_index::{Authority, Index, SigningRequest};
 use ursa_store::{KubernetesConfig, Store};
@@ -30,6 +31,9 @@ use crate::{connection, files, leader, tls_files, zones};
 
 /// The file of the data folder with the administrator's token.
 pub(crate) const ADMIN_TOKEN: &str = "admin-token";
+/// The API server has this long to list the zone ingresses.
+const LISTED_WITHIN: Duration = Duration::from_mins(1);
+
 const ADMIN_TOKEN_LIFETIME: Duration = Duration::from_hours(8760);
 
 pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
@@ -65,8 +69,10 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
                 Authority::standalone(store.clone(), &config.zone)
             };
             let authority = Arc::new(authority);
-            let (index, leads) = match config.store {
-                StoreType::File => (Index::start(store.clone(), authority.clone()), watch::channel(true).1),
+            let (index, leads, reviewer) = match config.store {
+                StoreType::File => {
+                    (Index::start(store.clone(), authority.clone()), watch::channel(true).1, None)
+                }
                 StoreType::Kubernetes => {
                     let address = config
                         .replica
@@ -75,13 +81,10 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
                     let lead = leader::follow(&config.namespace, address, servers.stop.clone()).await?;
                     let leads = lead.leads.clone();
                     let index = Index::start_as_replica(store.clone(), authority.clone(), leads.clone());
+                    let reviewer = discover(&config, &store, &index, leads.clone()).await?;
                     leading = Some(lead);
-                    (index, leads)
+                    (index, leads, Some(reviewer))
                 }
-            };
-            let reviewer = match config.store {
-                StoreType::File => None,
-                StoreType::Kubernetes => Some(discover(&store, &index).await?),
             };
             state = state.with_index(index.clone());
             let context = ursa_xds::Context {
@@ -212,11 +215,23 @@ fn write_admin_token(data_dir: &Path, tokens: &Tokens) -> anyhow::Result<()> {
     files::write(&path, &issued.token, 0o600)
 }
 
-/// Shows the cluster's pods as dataplanes; who proves to be one of them is asked of the API server.
-async fn discover(store: &Store, index: &Index) -> anyhow::Result<Reviewer> {
+/// Shows the cluster's pods as dataplanes, and the operator's zone ingresses; who proves to be one of them is asked of the
+/// API server. The ingresses are known when it returns: global must not hear that there are none.
+async fn discover(
+    config: &Config,
+    store: &Store,
+    index: &Index,
+    leads: watch::Receiver<bool>,
+) -> anyhow::Result<Reviewer> {
     let client = kube::Client::try_default().await.context("no Kubernetes cluster is configured")?;
     ursa_discovery::start(&client, store.clone(), index.clone());
-    Ok(Reviewer::new(client))
+    let of = IngressesOf { zone: config.zone.clone(), namespace: config.namespace.clone() };
+    tokio::time::timeout(LISTED_WITHIN, follow_ingresses(&client, of, store.clone(), leads))
+        .await
+        .with_context(|| {
+            format!("the API server did not list the zone ingresses within {LISTED_WITHIN:?}")
+        })?;
+    Ok(Reviewer::new(client, &config.namespace))
 }
 
 async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {

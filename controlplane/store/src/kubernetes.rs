@@ -17,7 +17,7 @@ use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use ursa_crds::{Kind, Owner, Problem, Scope};
+use ursa_crds::{Kind, Owner, Problem};
 use uuid::Uuid;
 
 use crate::state::State;
@@ -84,9 +84,10 @@ impl Cluster {
     fn api(&self, kind: Kind, namespace: &str) -> Api<DynamicObject> {
         let namespace = if namespace.is_empty() { &self.namespace } else { namespace };
         let resource = resource(kind);
-        match kind.info().scope {
-            Scope::Global => Api::all_with(self.client.clone(), &resource),
-            Scope::Mesh => Api::namespaced_with(self.client.clone(), namespace, &resource),
+        if kind.info().namespaced {
+            Api::namespaced_with(self.client.clone(), namespace, &resource)
+        } else {
+            Api::all_with(self.client.clone(), &resource)
         }
     }
 }

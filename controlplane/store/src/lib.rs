@@ -169,8 +169,18 @@ impl Store {
                 object.meta.resource_version = state.revision + 1;
                 Arc::new(object)
             });
+            if object.is_some() {
+                state.discovered.insert(key.clone());
+            } else {
+                state.discovered.remove(&key);
+            }
             state.change(key, object);
         }
+    }
+
+    /// Whether an object was discovered: nobody stored it.
+    pub fn is_discovered(&self, key: &ObjectKey) -> bool {
+        self.read(|state| state.discovered.contains(key))
     }
 
     /// Every object now, and every change from now on.

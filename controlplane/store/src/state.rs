@@ -1,6 +1,6 @@
 //! What the store holds, in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -12,6 +12,8 @@ use crate::watch::Watchers;
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) objects: BTreeMap<ObjectKey, Arc<Object>>,
+    /// What was discovered: in memory only, and not for others to write.
+    pub(crate) discovered: BTreeSet<ObjectKey>,
     pub(crate) private: BTreeMap<String, Vec<u8>>,
     pub(crate) revision: u64,
     pub(crate) watchers: Watchers,

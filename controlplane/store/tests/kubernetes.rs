@@ -13,7 +13,7 @@ use kube::runtime::wait::await_condition;
 use kube::{Client, Config};
 use serde_json::json;
 use tokio::time::timeout;
-use ursa_crds::{Kind, Object, ObjectKey, decode};
+use ursa_crds::{Kind, Object, ObjectKey, ZoneIngress, decode};
 use ursa_store::{Change, KubernetesConfig, Outcome, Store, StoreError, Watch};
 
 /// A namespace of the test's own, as the system's.
@@ -46,6 +46,10 @@ impl World {
         let kind = GroupVersionKind::gvk("ursamesh.io", "v1alpha1", "TrafficPermission");
         let resource = ApiResource::from_gvk_with_plural(&kind, "trafficpermissions");
         Api::namespaced_with(self.client.clone(), &self.namespace, &resource)
+    }
+
+    fn ingresses(&self, namespace: &str) -> Api<ZoneIngress> {
+        Api::namespaced(self.client.clone(), namespace)
     }
 
     async fn end(self) {
@@ -318,4 +322,59 @@ async fn what_the_definition_refuses_changes_nothing_and_is_said() {
     let error = store.put(other, None).await.unwrap_err();
     assert!(error.to_string().contains("is taken by TrafficPermission default/q"), "{error}");
     world.end().await;
+}
+
+fn ingress(name: &str, spec: &serde_json::Value) -> ZoneIngress {
+    let value = json!({"apiVersion": "ursamesh.io/v1alpha1", "kind": "ZoneIngress", "metadata": {"name": name}, "spec": spec});
+    serde_json::from_value(value).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_ingresses_those_of_zones_are_taken_and_what_was_discovered_stays() {
+    let (world, elsewhere) = (World::new("ingresses").await, World::new("elsewhere").await);
+    let store = world.open().await;
+    let key = |name: &str| ObjectKey::in_mesh(Kind::ZoneIngress, "", name);
+    let registered = json!({"zone": "vm", "networking": {"address": "10.0.0.9"}, "advertised": {"address": "203.0.113.7", "port": 443}});
+    let params = PostParams::default();
+    // The operator's, one that somebody else says is a zone's, and at last one that is.
+    let own = ingress("in", &json!({"controlPlaneRef": {"name": "ursa"}}));
+    world.ingresses(&world.namespace).create(&params, &own).await.unwrap();
+    let foreign = ingress("vm.foreign", &registered);
+    elsewhere.ingresses(&elsewhere.namespace).create(&params, &foreign).await.unwrap();
+    let mut changes = Changes::of(&store, key("vm.in"));
+    world.ingresses(&world.namespace).create(&params, &ingress("vm.in", &registered)).await.unwrap();
+    changes.next().await.expect("it is taken");
+    let names = || -> Vec<String> {
+        store.list(Kind::ZoneIngress).iter().map(|object| object.meta.name.clone()).collect()
+    };
+    assert_eq!(names(), ["vm.in"]);
+    let is_told = |found: Option<&ZoneIngress>| {
+        found.and_then(|found| found.status.as_ref()).is_some_and(|status| {
+            (status.address.as_deref(), status.port) == (Some("203.0.113.7"), Some(443))
+        })
+    };
+    let told = await_condition(world.ingresses(&world.namespace), "vm.in", is_told);
+    timeout(Duration::from_secs(10), told).await.expect("its users see where it is reached").unwrap();
+
+    // What was discovered is not to be overwritten, neither here nor by what others write.
+    let found = decode(b"{apiVersion: ursamesh.io/v1alpha1, kind: ZoneIngress, metadata: {name: east.in}, spec: {zone: east, networking: {address: 10.0.0.8}}}").unwrap();
+    store.discovered(vec![(key("east.in"), Some(found.clone()))]);
+    assert!(store.is_discovered(&key("east.in")) && !store.is_discovered(&key("vm.in")));
+    for refused in
+        [store.put(found.clone(), None).await.map(drop), store.delete(&key("east.in"), None).await.map(drop)]
+    {
+        assert!(matches!(&refused, Err(StoreError::Refused(why)) if why.contains("operator")), "{refused:?}");
+    }
+    let mut changes = Changes::of(&store, key("vm.second"));
+    world.ingresses(&world.namespace).create(&params, &ingress("east.in", &registered)).await.unwrap();
+    world.ingresses(&world.namespace).create(&params, &ingress("vm.second", &registered)).await.unwrap();
+    changes.next().await.expect("what came after it is taken");
+    assert_eq!(store.get(&key("east.in")).unwrap().spec, found.spec);
+    for name in ["east.in", "vm.second"] {
+        world.ingresses(&world.namespace).delete(name, &DeleteParams::default()).await.unwrap();
+    }
+    assert!(changes.next().await.is_none());
+    assert_eq!(store.get(&key("east.in")).unwrap().spec, found.spec, "it goes with what it was found by");
+    world.end().await;
+    elsewhere.end().await;
 }

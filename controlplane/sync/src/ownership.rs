@@ -29,7 +29,15 @@ pub fn is_sent_up(kind: Kind) -> bool {
 
 /// Whether a zone sends an object up.
 pub fn goes_up(object: &Object, zone: &str) -> bool {
-    is_sent_up(object.kind()) && owning_zone(object) == Some(zone)
+    is_sent_up(object.kind()) && owning_zone(object) == Some(zone) && is_of_use(object)
+}
+
+/// An ingress that nobody knows how to reach is no way into the zone yet.
+fn is_of_use(object: &Object) -> bool {
+    match &object.spec {
+        Spec::ZoneIngress(spec) => spec.reached_at().is_some(),
+        _ => true,
+    }
 }
 
 /// Whether an object in a zone's store is a copy of global's or of another zone's.

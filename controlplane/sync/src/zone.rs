@@ -310,10 +310,8 @@ impl Zone<'_> {
     /// Tells global of a change of the zone's own.
     fn tell(&self, outgoing: &mut Outgoing<ObjectKey, Arc<Object>>, change: Change) {
         let Change { key, object, .. } = change;
-        if let Some(object) = object {
-            if ownership::goes_up(&object, &self.config.zone) {
-                outgoing.change(key, Some((wire::version(&object), object)));
-            }
+        if let Some(object) = object.filter(|object| ownership::goes_up(object, &self.config.zone)) {
+            outgoing.change(key, Some((wire::version(&object), object)));
         } else if ownership::is_sent_up(key.kind) && is_own_name(&key, &self.config.zone) {
             // Global ignores the removal of what it does not hold of this zone.
             outgoing.change(key, None);

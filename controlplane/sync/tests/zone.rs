@@ -8,7 +8,7 @@ use std::sync::Arc;
 use common::fake::{Fake, GlobalEnd};
 use common::objects::{self, item, key};
 use common::{Zone, global_key, objects_but, put, until};
-use ursa_crds::{Kind, Object, ObjectKey};
+use ursa_crds::{Kind, Object, ObjectKey, SocketSpec, Spec};
 use ursa_proto::sync::{Acknowledgement, Delta, Held, Item, Key, from_global, from_zone};
 
 fn delta(sequence: u64, upserts: Vec<Item>, removals: Vec<Key>) -> from_global::Message {
@@ -195,4 +195,25 @@ async fn a_global_with_another_store_changes_nothing() {
     until(&zone.store, "replaced", |store| store.get(&objects::permission("p").key()).is_none()).await;
     until(&zone.store, "replaced", |store| store.get(&objects::permission("new").key()).is_some()).await;
     while !matches!(stream.news().await.unwrap(), from_zone::Message::Acknowledgement(_)) {}
+}
+
+#[tokio::test]
+async fn an_ingress_is_told_while_it_is_known_where_it_is_reached() {
+    let (_fake, zone, mut stream) = in_step().await;
+    let ingress = objects::read(
+        "kind: ZoneIngress\nmetadata: {name: east.in, uid: u-1}\nspec: {zone: east, networking: {address: 0.0.0.0}}\n",
+    );
+    let mut reached = ingress.clone();
+    if let Spec::ZoneIngress(spec) = &mut reached.spec {
+        spec.advertised = Some(SocketSpec { address: "203.0.113.7".parse().unwrap(), port: 443 });
+    }
+    let key = ingress.key();
+    zone.store.discovered(vec![(key.clone(), Some(ingress.clone()))]);
+    zone.store.discovered(vec![(key.clone(), Some(reached))]);
+    let Some(from_zone::Message::Delta(told)) = stream.news().await else { panic!("it says what is new") };
+    assert_eq!((told.sequence, objects::names(&told.upserts)), (2, vec!["ZoneIngress east.in".to_owned()]));
+    acknowledge(&stream, &told).await;
+    zone.store.discovered(vec![(key.clone(), Some(ingress))]);
+    let Some(from_zone::Message::Delta(told)) = stream.news().await else { panic!("it says what is gone") };
+    assert_eq!((objects::names(&told.upserts), told.removals), (vec![], vec![objects::key(&key)]));
 }

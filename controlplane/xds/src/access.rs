@@ -106,8 +106,9 @@ impl Caller {
                 claims.mesh
             ))),
             Self::Token(claims) => allowed(claims.admits("", name, &[], &context.zone)),
+            Self::Pod(pod) if pod.ingress.as_deref() == Some(name) => Ok(()),
             Self::Pod(pod) => Err(Status::permission_denied(format!(
-                "pod {}/{} is not a zone ingress",
+                "pod {}/{} is not of zone ingress {name}",
                 pod.namespace, pod.name
             ))),
             Self::Certificate(id) => Err(Status::permission_denied(format!("{id} is not a zone ingress"))),
@@ -118,14 +119,21 @@ impl Caller {
     /// stranger nothing of what exists.
     fn admits_name(&self, context: &Context, proxy: &ProxyId) -> Result<(), Status> {
         if proxy.mesh.is_empty() {
-            return self.admits_ingress(context, own_name(context, &proxy.name));
+            // Of an ingress in pods, each is a proxy of its own; of any other there is only one.
+            let pod = if let Self::Pod(pod) = self { Some(pod.name.as_str()) } else { None };
+            if proxy.pod() != pod {
+                return Err(Status::permission_denied(format!(
+                    "the credential is not that of zone ingress {proxy}"
+                )));
+            }
+            return self.admits_ingress(context, own_name(context, proxy.resource()));
         }
         match self {
             Self::Token(claims) if claims.mesh.is_empty() => Err(Status::permission_denied(format!(
                 "the token is for a zone ingress, not for dataplane {proxy}"
             ))),
             Self::Token(claims) => allowed(claims.admits(&proxy.mesh, &proxy.name, &[], &context.zone)),
-            Self::Pod(pod) if proxy.name == pod.proxy_name() => Ok(()),
+            Self::Pod(pod) if pod.ingress.is_none() && proxy.name == pod.proxy_name() => Ok(()),
             Self::Pod(pod) => Err(Status::permission_denied(format!(
                 "the token is that of pod {}/{}, not of {proxy}",
                 pod.namespace, pod.name
@@ -224,7 +232,7 @@ fn allowed(judged: Result<(), TokenError>) -> Result<(), Status> {
 /// Where a proxy's resource is stored.
 pub(crate) fn key_of(proxy: &ProxyId) -> ObjectKey {
     let kind = if proxy.mesh.is_empty() { Kind::ZoneIngress } else { Kind::Dataplane };
-    ObjectKey::in_mesh(kind, &proxy.mesh, &proxy.name)
+    ObjectKey::in_mesh(kind, &proxy.mesh, proxy.resource())
 }
 
 /// A zone ingress is stored as `<zone>.<name>`, so that names of several zones never clash; its token has the name.

@@ -9,6 +9,7 @@ use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
 use kube::api::{Api, PostParams};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
+use ursa_crds::ingress_of_account;
 
 /// The audience of a sidecar's token: it opens nothing else, and nothing else opens this.
 pub(crate) const AUDIENCE: &str = "ursamesh.io";
@@ -27,6 +28,8 @@ pub(crate) struct PodIdentity {
     pub(crate) namespace: String,
     pub(crate) name: String,
     pub(crate) uid: String,
+    /// The ZoneIngress that it runs, by its ServiceAccount in the system's namespace. Then it is no workload.
+    pub(crate) ingress: Option<String>,
 }
 
 impl PodIdentity {
@@ -49,6 +52,8 @@ pub(crate) enum ReviewError {
 #[derive(Clone)]
 pub struct Reviewer {
     api: Api<TokenReview>,
+    /// Where the operator runs zone ingresses.
+    system: Arc<str>,
     slots: Arc<Semaphore>,
     known: Arc<Mutex<Known>>,
 }
@@ -63,9 +68,14 @@ impl std::fmt::Debug for Reviewer {
 }
 
 impl Reviewer {
-    /// Of this cluster.
-    pub fn new(client: kube::Client) -> Self {
-        Self { api: Api::all(client), slots: Arc::new(Semaphore::new(AT_A_TIME)), known: Arc::default() }
+    /// Of this cluster, whose system is in this namespace.
+    pub fn new(client: kube::Client, system: &str) -> Self {
+        Self {
+            api: Api::all(client),
+            system: system.into(),
+            slots: Arc::new(Semaphore::new(AT_A_TIME)),
+            known: Arc::default(),
+        }
     }
 
     /// Whose token it is.
@@ -84,7 +94,7 @@ impl Reviewer {
         let review = TokenReview { spec, ..TokenReview::default() };
         let answer = self.api.create(&PostParams::default(), &review).await;
         let answer = answer.map_err(|error| ReviewError::Unavailable(error.to_string()))?;
-        let pod = identity(answer)?;
+        let pod = identity(answer, &self.system)?;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= REMEMBERED {
             known.retain(|_, (at, _)| at.elapsed() < REMEMBERED_FOR);
@@ -96,7 +106,7 @@ impl Reviewer {
     }
 }
 
-fn identity(review: TokenReview) -> Result<PodIdentity, ReviewError> {
+fn identity(review: TokenReview, system: &str) -> Result<PodIdentity, ReviewError> {
     let refused = |reason: &str| ReviewError::Refused(reason.to_owned());
     let status = review.status.ok_or_else(|| refused("the API server did not judge it"))?;
     if status.authenticated != Some(true) {
@@ -109,17 +119,19 @@ fn identity(review: TokenReview) -> Result<PodIdentity, ReviewError> {
     let user = status.user.ok_or_else(|| refused("it names nobody"))?;
     let name = user.username.unwrap_or_default();
     let account = name.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));
-    let (namespace, _) = account.ok_or_else(|| refused("it is not of a ServiceAccount"))?;
+    let (namespace, account) = account.ok_or_else(|| refused("it is not of a ServiceAccount"))?;
     let extra = |key: &str| {
         let values =
             user.extra.as_ref().and_then(|extra| extra.get(&format!("authentication.kubernetes.io/{key}")));
         values.and_then(|values| values.first()).cloned()
     };
     let unbound = || refused("it is not bound to a pod");
+    let ingress = ingress_of_account(account).filter(|_| namespace == system);
     Ok(PodIdentity {
         namespace: namespace.to_owned(),
         name: extra("pod-name").ok_or_else(unbound)?,
         uid: extra("pod-uid").ok_or_else(unbound)?,
+        ingress: ingress.map(str::to_owned),
     })
 }
 
@@ -131,7 +143,7 @@ mod tests {
 
     fn review(status: serde_json::Value) -> Result<PodIdentity, ReviewError> {
         let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "metadata": {}, "spec": {}, "status": status});
-        identity(serde_json::from_value(review).unwrap())
+        identity(serde_json::from_value(review).unwrap(), "ursa-system")
     }
 
     fn status() -> serde_json::Value {
@@ -152,6 +164,27 @@ mod tests {
     fn a_bound_token_of_the_audience_is_its_pods() {
         let pod = review(status()).unwrap();
         assert_eq!((pod.namespace.as_str(), pod.name.as_str(), pod.uid.as_str()), ("shop", "web-0", "u-1"));
+    }
+
+    #[test]
+    fn an_ingress_is_known_by_its_account_in_the_systems_namespace_and_by_nothing_else() {
+        let ingress = |namespace: &str, account: &str| {
+            let mut status = status();
+            status["user"]["username"] = json!(format!("system:serviceaccount:{namespace}:{account}"));
+            review(status).unwrap().ingress
+        };
+        assert_eq!(ingress("ursa-system", "ingress-proxy").as_deref(), Some("ingress"));
+        assert_eq!(ingress("ursa-system", "ingress-proxy-proxy").as_deref(), Some("ingress-proxy"));
+        for (namespace, account) in [
+            ("shop", "ingress-proxy"),
+            ("ursa-system-2", "ingress-proxy"),
+            ("ursa-system", "ingress"),
+            ("ursa-system", "-proxy"),
+            ("ursa-system", "ingress-proxy-2"),
+            ("ursa-system", "default"),
+        ] {
+            assert_eq!(ingress(namespace, account), None, "{namespace} {account}");
+        }
     }
 
     #[test]

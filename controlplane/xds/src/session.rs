@@ -81,6 +81,9 @@ impl Agent for AgentService {
             }
         };
         let proxy = caller.registered(&self.context, &node_id)?;
+        if proxy.mesh.is_empty() {
+            return Err(Status::permission_denied(format!("{proxy} is in no mesh: it has no certificate")));
+        }
         let grant = self.grant(&proxy).await?;
         let authority = self.context.authority.current(&proxy.mesh, &grant.backend).await;
         let authority =
@@ -155,8 +158,13 @@ async fn serve(
 
 /// Waits until the pod of the agent is discovered: the agent may be faster than the news of its address.
 async fn await_pod(context: &Context, caller: &Caller, node_id: &str) -> Result<ProxyId, Status> {
-    let named = ProxyId::parse(node_id).filter(|proxy| !proxy.mesh.is_empty());
-    let proxy = named.ok_or_else(|| Status::invalid_argument("neither a resource nor a pod is named"))?;
+    let unnamed = || Status::invalid_argument("neither a resource nor a pod is named");
+    let mut proxy = ProxyId::parse(node_id).ok_or_else(unnamed)?;
+    if proxy.mesh.is_empty() {
+        // An agent of a zone ingress does not know the zone.
+        let pod = proxy.pod().ok_or_else(unnamed)?;
+        proxy = ProxyId::replica(&format!("{}.{}", context.zone, proxy.resource()), pod);
+    }
     // Subscribed before the first look, so that nothing is missed.
     let (_, mut changes) = context.store.watch();
     let discovered = async {
@@ -170,7 +178,7 @@ async fn await_pod(context: &Context, caller: &Caller, node_id: &str) -> Result<
             "pod {proxy} is not discovered yet, or has no sidecar of this mesh"
         )));
     }
-    caller.registered(context, node_id)
+    caller.registered(context, &proxy.to_string())
 }
 
 /// Stores the resource of the proxy that the agent runs, if the caller may run it.
@@ -210,6 +218,9 @@ async fn register(context: &Context, caller: &Caller, hello: &Hello) -> Result<P
             }
             refuse_excluded(context, &proxy, spec)?;
             proxy
+        }
+        Spec::ZoneIngress(_) if matches!(caller, Caller::Pod(_)) => {
+            return Err(Status::permission_denied("the zone ingress of a pod is discovered, not registered"));
         }
         Spec::ZoneIngress(spec) => {
             caller.admits_ingress(context, &object.meta.name)?;
@@ -294,8 +305,7 @@ async fn converse(
                 Some(Ok(FromAgent { message: Some(from_agent::Message::Draining(_)) })) => {
                     connection.drain().await;
                     let key = key_of(proxy);
-                    let discovered = context.store.get(&key).is_some_and(|object| object.is_discovered());
-                    if !discovered && let Err(error) = context.store.delete(&key, None).await {
+                    if !context.store.is_discovered(&key) && let Err(error) = context.store.delete(&key, None).await {
                         tracing::warn!(%proxy, %error, "the resource of a drained agent stays registered");
                     }
                     return Ok(());

@@ -41,6 +41,12 @@ pub use wish::{SYSTEM_NAMESPACES, without_sidecar};
 
 use annotations::Wishes;
 
+/// What the agent in a pod has where, for those who run one on its own.
+pub mod agent {
+    pub use crate::names::{HEALTH_PORT, SIDECAR_PROGRAM as PROGRAM};
+    pub use crate::volumes::{DATA_DIR, RUN_DIR, TOKEN_FILE, mounts, volumes};
+}
+
 /// What becomes of a pod that is to be created in a namespace.
 pub fn inject(pod: &Value, namespace: &Namespace, settings: &Settings) -> Result<Outcome, Refusal> {
     decide(pod, namespace, settings).map_err(|cause| {

@@ -18,12 +18,13 @@ pub const SIDECAR_CONTAINER: &str = "ursa-dp";
 pub const PROXY_UID: i64 = 5678;
 
 pub(crate) const INIT_PROGRAM: &str = "/usr/local/bin/ursa-init";
-pub(crate) const SIDECAR_PROGRAM: &str = "/usr/local/bin/ursa-dp";
+/// The agent.
+pub const SIDECAR_PROGRAM: &str = "/usr/local/bin/ursa-dp";
 pub(crate) const INJECTED: &str = "injected";
 pub(crate) const PREFIX: &str = "ursamesh.io/";
 
 /// Where the agent serves health and the probes of other containers.
-pub(crate) const HEALTH_PORT: u16 = 15021;
+pub const HEALTH_PORT: u16 = 15021;
 /// What listens in an injected pod.
 pub(crate) const PROXY_PORTS: [u16; 4] = [15001, 15006, HEALTH_PORT, 15053];
 

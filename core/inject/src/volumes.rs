@@ -14,17 +14,25 @@ use crate::place;
 const AUDIENCE: &str = "ursamesh.io";
 const TOKEN_SECONDS: i64 = 3600;
 
-pub(crate) const TOKEN_FILE: &str = "/var/run/secrets/ursamesh.io/token";
-/// Below the mounts, as the agent wants folders that are its own alone.
-pub(crate) const DATA_DIR: &str = "/var/lib/ursa-dp/data";
-pub(crate) const RUN_DIR: &str = "/run/ursa-dp/run";
+/// The token that proves who the pod is.
+pub const TOKEN_FILE: &str = "/var/run/secrets/ursamesh.io/token";
+/// What outlives a restart. Below the mounts, as the agent wants folders that are its own alone.
+pub const DATA_DIR: &str = "/var/lib/ursa-dp/data";
+/// Sockets.
+pub const RUN_DIR: &str = "/run/ursa-dp/run";
 
 pub(crate) fn add(pod: &mut Value) {
     let volumes = place::list(&mut pod["spec"], "volumes");
-    volumes.extend([token(), data(), run()].iter().map(place::value));
+    volumes.extend(self::volumes().iter().map(place::value));
 }
 
-pub(crate) fn mounts() -> Vec<VolumeMount> {
+/// The token, the data and the sockets.
+pub fn volumes() -> Vec<Volume> {
+    vec![token(), data(), run()]
+}
+
+/// Where they are in the agent's container.
+pub fn mounts() -> Vec<VolumeMount> {
     let mount = |name: &str, path: &str| VolumeMount {
         name: name.to_owned(),
         mount_path: path.to_owned(),

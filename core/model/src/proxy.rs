@@ -15,7 +15,7 @@ use crate::{IdentityPattern, TrustBundle};
 pub struct ProxyId {
     /// The mesh; empty for a zone ingress, which serves all meshes.
     pub mesh: String,
-    /// The name of the dataplane or zone ingress.
+    /// The name of the dataplane or zone ingress; of one of several pods of an ingress `<ingress>/<pod>`.
     pub name: String,
 }
 
@@ -25,10 +25,27 @@ impl ProxyId {
         Self { mesh: mesh.to_owned(), name: name.to_owned() }
     }
 
-    /// From a node id.
+    /// One of several pods that run the same zone ingress.
+    pub fn replica(ingress: &str, pod: &str) -> Self {
+        Self::new("", &format!("{ingress}/{pod}"))
+    }
+
+    /// From a node id: `<mesh>/<name>`, or `/<ingress>/<pod>` of a replica.
     pub fn parse(node_id: &str) -> Option<Self> {
         let (mesh, name) = node_id.split_once('/')?;
-        (!name.is_empty() && !name.contains('/')).then(|| Self::new(mesh, name))
+        let parts: Vec<&str> = name.split('/').collect();
+        let most = if mesh.is_empty() { 2 } else { 1 };
+        (parts.len() <= most && parts.iter().all(|part| !part.is_empty())).then(|| Self::new(mesh, name))
+    }
+
+    /// The name of the resource that says what the proxy is to do: replicas share it.
+    pub fn resource(&self) -> &str {
+        self.name.split_once('/').map_or(&self.name, |(resource, _)| resource)
+    }
+
+    /// The pod, of a replica.
+    pub fn pod(&self) -> Option<&str> {
+        self.name.split_once('/').map(|(_, pod)| pod)
     }
 }
 
@@ -322,4 +339,22 @@ pub enum EndpointState {
 pub struct IngressRoute {
     /// The subset; its [`DestinationId::sni`] selects it.
     pub destination: DestinationId,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replica_shares_its_resource_and_nothing_else_has_a_pod() {
+        let replica = ProxyId::parse("/east.in/pod-1").unwrap();
+        assert_eq!(replica, ProxyId::replica("east.in", "pod-1"));
+        assert_eq!((replica.resource(), replica.pod()), ("east.in", Some("pod-1")));
+        assert_eq!(replica.to_string(), "/east.in/pod-1");
+        let single = ProxyId::parse("/east.in").unwrap();
+        assert_eq!((single.resource(), single.pod()), ("east.in", None));
+        for none in ["east.in", "default/a/b", "/a/b/c", "/", "//", "/a/", "//b", "default/"] {
+            assert_eq!(ProxyId::parse(none), None, "{none}");
+        }
+    }
 }

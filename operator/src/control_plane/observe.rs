@@ -56,7 +56,8 @@ pub struct Rollout {
 }
 
 impl Rollout {
-    fn of(deployment: &Deployment) -> Self {
+    /// As the API server tells it.
+    pub(crate) fn of(deployment: &Deployment) -> Self {
         let status = deployment.status.clone().unwrap_or_default();
         let stuck = status.conditions.iter().flatten().find(|condition| {
             condition.type_ == "Progressing" && condition.status == "False"

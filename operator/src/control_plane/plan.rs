@@ -6,7 +6,7 @@ mod deployment;
 mod network;
 pub mod rbac;
 mod service;
-mod settings;
+pub(crate) mod settings;
 mod status;
 mod tls;
 mod webhooks;

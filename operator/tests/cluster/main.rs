@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 mod connection;
+mod ingress;
 mod world;
 
 use std::time::{Duration, Instant};

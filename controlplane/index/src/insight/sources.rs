@@ -5,7 +5,7 @@
 //! that had it last. In which order the news arrive does not matter. A certificate outlives connections: the one that was
 //! signed last counts, whoever signed it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::Timestamp;
 use ursa_model::ProxyId;
@@ -20,6 +20,8 @@ pub(super) struct Sources {
     others: BTreeMap<String, Other>,
     /// The last word of replicas that are not heard of any more.
     lost: HashMap<ProxyId, ProxyInsight>,
+    /// Zone ingresses that somebody speaks of: few among many, and asked for often.
+    ingresses: BTreeSet<ProxyId>,
     streams: u64,
 }
 
@@ -32,7 +34,22 @@ struct Other {
 
 impl Sources {
     pub(super) fn own_mut(&mut self, proxy: &ProxyId) -> &mut ProxyInsight {
+        if proxy.mesh.is_empty() && !self.ingresses.contains(proxy) {
+            self.ingresses.insert(proxy.clone());
+        }
         self.own.entry(proxy.clone()).or_default()
+    }
+
+    /// What is known of zone ingresses.
+    pub(super) fn ingresses(&self) -> Vec<(ProxyId, ProxyInsight)> {
+        self.ingresses.iter().filter_map(|id| Some((id.clone(), self.merged(id, None)?))).collect()
+    }
+
+    /// Forgets an ingress that nobody speaks of any more.
+    fn forget_ingress(&mut self, proxy: &ProxyId) {
+        if proxy.mesh.is_empty() && self.entries(proxy, None).next().is_none() {
+            self.ingresses.remove(proxy);
+        }
     }
 
     /// All that is said of a proxy by all but one.
@@ -108,13 +125,17 @@ impl Sources {
         let other = self.others.get_mut(replica).filter(|other| other.stream == stream)?;
         let mut changed = Vec::with_capacity(upserts.len() + removals.len());
         for (proxy, version, insight) in upserts {
+            if proxy.mesh.is_empty() {
+                self.ingresses.insert(proxy.clone());
+            }
             other.said.insert(proxy.clone(), (version, insight));
             changed.push(proxy);
         }
-        for proxy in removals {
-            other.said.remove(&proxy);
-            changed.push(proxy);
+        for proxy in &removals {
+            other.said.remove(proxy);
         }
+        removals.iter().for_each(|proxy| self.forget_ingress(proxy));
+        changed.extend(removals);
         Some(changed)
     }
 
@@ -142,6 +163,7 @@ impl Sources {
                     self.lost.insert(proxy.clone(), kept);
                 }
             }
+            self.forget_ingress(&proxy);
             changed.push(proxy);
         }
         changed
@@ -153,6 +175,7 @@ impl Sources {
         for other in self.others.values_mut() {
             other.said.remove(proxy);
         }
+        self.forget_ingress(proxy);
     }
 }
 

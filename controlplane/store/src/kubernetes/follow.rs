@@ -151,6 +151,10 @@ async fn follow(cluster: Cluster, kind: Kind, plural: &'static str) {
             Ok(Event::Init) => {
                 cluster.views.known().listed.insert(kind, HashSet::new());
             }
+            // The operator's ingresses are discovered; what others than the system say of zones is nobody's word.
+            Ok(Event::InitApply(stored) | Event::Apply(stored))
+                if wire::is_of_operator(kind, &stored)
+                    || wire::is_out_of_place(kind, &stored, &cluster.namespace) => {}
             Ok(Event::InitApply(stored) | Event::Apply(stored)) => cluster.observe(kind, &stored),
             Ok(Event::InitDone) => {
                 cluster.forget_unlisted(kind);
@@ -233,10 +237,10 @@ impl Cluster {
             return Err(problems);
         }
         let mut state = self.write_state();
-        if state.objects.get(&key).is_some_and(|current| current.is_discovered()) {
+        if state.discovered.contains(&key) {
             return Err(vec![Problem::new(
                 "metadata.name",
-                "a pod has this name in the mesh; choose another",
+                "a pod has this name in the mesh, or a zone ingress of the operator; choose another",
             )]);
         }
         // A status, or what others keep in the metadata, is no change of the object.
@@ -267,8 +271,8 @@ impl Cluster {
         let listed = self.views.known().listed.remove(&kind).unwrap_or_default();
         let keys: Vec<ObjectKey> = {
             let state = self.read_state();
-            let stored = state.of(kind, None).filter(|object| !object.is_discovered());
-            stored.map(|object| object.key()).filter(|key| !listed.contains(key)).collect()
+            let keys = state.of(kind, None).map(|object| object.key());
+            keys.filter(|key| !listed.contains(key) && !state.discovered.contains(key)).collect()
         };
         for key in keys {
             self.gone(&key, None);
@@ -277,8 +281,9 @@ impl Cluster {
 }
 
 impl State {
+    /// What was discovered is not what the API server had under its name.
     fn remove(&mut self, key: ObjectKey) {
-        if self.objects.contains_key(&key) {
+        if self.objects.contains_key(&key) && !self.discovered.contains(&key) {
             self.change(key, None);
         }
     }

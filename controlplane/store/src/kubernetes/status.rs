@@ -1,11 +1,12 @@
-//! The condition `Accepted`: whether the control plane takes a resource as it is, and what is wrong with it if not.
+//! The condition `Accepted`: whether the control plane takes a resource as it is, and what is wrong with it if not. Of a
+//! zone's ingress: where it is reached.
 //!
 //! Source: <https://github.com/kubernetes/community/blob/master/contributors/devel/sig-architecture/api-conventions.md>.
 
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
-use ursa_crds::{Kind, Problem};
+use ursa_crds::{Kind, Problem, SocketSpec, ZoneIngressSpec};
 
 use super::{Cluster, texts, wire};
 
@@ -32,17 +33,28 @@ fn status(stored: &DynamicObject, problems: &[Problem], now: Timestamp) -> Optio
     (known != Some(&condition)).then(|| json!({"conditions": [condition]}))
 }
 
-/// Whether users look for a status of objects of this kind: they write them, and here.
-fn has_status(kind: Kind, stored: &DynamicObject) -> bool {
+/// Where a zone's ingress is reached, unless it is said already. Pure.
+fn reached(stored: &DynamicObject) -> Option<Value> {
+    let spec: ZoneIngressSpec = serde_json::from_value(stored.data.get("spec")?.clone()).ok()?;
+    let SocketSpec { address, port } = spec.reached_at()?;
+    let status = json!({"address": address, "port": port});
+    let known = &stored.data["status"];
+    (known["address"] != status["address"] || known["port"] != status["port"]).then_some(status)
+}
+
+/// Whether users look for a condition of objects of this kind: they write them, and here.
+fn has_condition(kind: Kind, stored: &DynamicObject) -> bool {
     kind.info().owner.is_users() && kind != Kind::Secret && !wire::is_copy(stored)
 }
 
 /// Says whether an object is accepted; only if that is not what it says.
 pub(super) fn tell(cluster: &Cluster, kind: Kind, stored: &DynamicObject, problems: &[Problem]) {
-    if !has_status(kind, stored) {
-        return;
-    }
-    let Some(status) = status(stored, problems, Timestamp::now()) else { return };
+    let status = match kind {
+        Kind::ZoneIngress => reached(stored),
+        kind if has_condition(kind, stored) => status(stored, problems, Timestamp::now()),
+        _ => None,
+    };
+    let Some(status) = status else { return };
     let meta = &stored.metadata;
     let (name, namespace) =
         (meta.name.clone().unwrap_or_default(), meta.namespace.clone().unwrap_or_default());
@@ -65,6 +77,21 @@ pub(super) fn tell(cluster: &Cluster, kind: Kind, stored: &DynamicObject, proble
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_ingress_is_told_where_it_is_reached_and_only_once() {
+        let mut object: DynamicObject = serde_json::from_value(json!({
+            "metadata": {"name": "west.ingress"},
+            "spec": {"zone": "west", "networking": {"address": "10.0.0.9", "port": 1}, "advertised": {"address": "203.0.113.7"}},
+        }))
+        .unwrap();
+        let told = reached(&object).unwrap();
+        assert_eq!(told, json!({"address": "203.0.113.7", "port": 10_001}));
+        object.data["status"] = told;
+        assert_eq!(reached(&object), None);
+        object.data["spec"] = json!({"zone": "west", "networking": {"address": "0.0.0.0"}});
+        assert_eq!(reached(&object), None);
+    }
 
     #[test]
     fn a_status_is_written_on_transitions_only() {

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use ursa_crds::{API_VERSION, Kind, Object, ObjectKey, Problem, Scope, decode_value};
+use ursa_crds::{API_VERSION, Kind, Object, ObjectKey, Owner, Problem, Scope, decode_value};
 
 /// The types of the Secrets that the store reads.
 pub(super) const SECRET_TYPE: &str = "ursamesh.io/secret";
@@ -26,6 +26,7 @@ const NAME: &str = "name";
 
 /// The name of a copy: readable, and no two keys share one.
 pub(super) fn copy_name(key: &ObjectKey) -> String {
+    // Those names are unique already.
     if key.kind.info().scope == Scope::Global {
         return key.name.clone();
     }
@@ -68,7 +69,7 @@ pub(super) fn encode(object: &Object, is_copy: bool, system: &str) -> Value {
         own_name(&key)
     };
     let mut metadata = json!({"name": name});
-    if key.kind.info().scope == Scope::Mesh {
+    if key.kind.info().namespaced {
         let own = if is_copy || key.namespace.is_empty() { system } else { &key.namespace };
         metadata["namespace"] = json!(own);
     }
@@ -151,6 +152,18 @@ fn secret_value(stored: &DynamicObject) -> Result<String, Problem> {
     let value = secret.data.unwrap_or_default().remove(VALUE);
     let value = value.ok_or_else(|| Problem::new("data", format!("must have the key {VALUE}")))?;
     String::from_utf8(value.0).map_err(|_| Problem::new(format!("data.{VALUE}"), "is not UTF-8 text"))
+}
+
+/// Whether it says what the operator is to set up, rather than what there is.
+pub(super) fn is_of_operator(kind: Kind, stored: &DynamicObject) -> bool {
+    kind == Kind::ZoneIngress && stored.data.pointer("/spec/controlPlaneRef").is_some_and(|of| !of.is_null())
+}
+
+/// Whether it is of a kind that zones own and in a namespace of somebody else.
+pub(super) fn is_out_of_place(kind: Kind, stored: &DynamicObject, system: &str) -> bool {
+    kind.info().namespaced
+        && kind.info().owner == Owner::Zone
+        && stored.metadata.namespace.as_deref() != Some(system)
 }
 
 /// Whether it is a copy of another store's object.

@@ -7,7 +7,7 @@ use kube::Error;
 use kube::api::{Api, DeleteParams, DynamicObject, ObjectMeta, PostParams, Preconditions};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use ursa_crds::{Meta, Object, ObjectKey};
+use ursa_crds::{Kind, Meta, Object, ObjectKey};
 
 use super::follow::Place;
 use super::{Cluster, is_there, texts, wire};
@@ -54,7 +54,7 @@ async fn put(
     let key = object.key();
     for _ in 0..ATTEMPTS {
         let current = current(cluster, &key);
-        not_discovered(current.as_deref())?;
+        not_discovered(cluster, &key)?;
         check(&key, current.as_deref(), as_here(cluster, &key, current.as_deref(), expected))?;
         if let Some(current) = current.as_ref().filter(|current| is_same(current, object, is_copy)) {
             return Ok(Written { object: current.clone(), outcome: Outcome::Unchanged });
@@ -139,7 +139,7 @@ async fn delete(
 ) -> Result<Arc<Object>, StoreError> {
     for _ in 0..ATTEMPTS {
         let current = current(cluster, key);
-        not_discovered(current.as_deref())?;
+        not_discovered(cluster, key)?;
         check(key, current.as_deref(), as_here(cluster, key, current.as_deref(), expected))?;
         let current = current.ok_or_else(|| StoreError::NotFound(Box::new(key.clone())))?;
         let preconditions = Preconditions { resource_version: newest(cluster, key), uid: None };
@@ -212,13 +212,15 @@ fn as_here(
 }
 
 /// What is discovered goes with what it was discovered from.
-fn not_discovered(current: Option<&Object>) -> Result<(), StoreError> {
-    match current {
-        Some(object) if object.is_discovered() => {
-            Err(StoreError::Refused(format!("{} is that of a pod: change or delete the pod", object.key())))
-        }
-        _ => Ok(()),
+fn not_discovered(cluster: &Cluster, key: &ObjectKey) -> Result<(), StoreError> {
+    if !cluster.read_state().discovered.contains(key) {
+        return Ok(());
     }
+    let of = match key.kind {
+        Kind::ZoneIngress => "of the ZoneIngress that the operator sets up: change or delete that one",
+        _ => "that of a pod: change or delete the pod",
+    };
+    Err(StoreError::Refused(format!("{key} is {of}")))
 }
 
 fn current(cluster: &Cluster, key: &ObjectKey) -> Option<Arc<Object>> {

@@ -122,6 +122,11 @@ impl Session {
         Ok(message.expect("a stream ends with a reason").message.unwrap())
     }
 
+    /// Takes a message; false at the end of the stream.
+    pub(crate) async fn next_or_end(&mut self) -> bool {
+        timeout(PATIENCE, self.stream.message()).await.expect("an answer").unwrap().is_some()
+    }
+
     /// The certificate that the agent is to have.
     pub(crate) async fn identity(&mut self) -> Identity {
         match self.next().await.unwrap() {

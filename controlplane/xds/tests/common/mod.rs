@@ -19,7 +19,7 @@ use ursa_crds::{KINDS, Kind, Object, ObjectKey, Spec};
 use ursa_identity::{ClientCerts, DataplaneClaims, ServerTls, Tokens};
 use ursa_index::{Authority, Index};
 use ursa_store::Store;
-use ursa_xds::Context;
+use ursa_xds::{Context, Reviewer};
 
 use agent::Agent;
 
@@ -50,6 +50,11 @@ impl World {
 
     /// With these resources besides.
     pub(crate) async fn start_with(resources: &[String]) -> Self {
+        Self::start_reviewed(resources, None).await
+    }
+
+    /// Where pods prove who they are.
+    pub(crate) async fn start_reviewed(resources: &[String], reviewer: Option<Reviewer>) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let store = Store::memory();
         let given = [mesh("default", true), mesh("other", true), mesh("plain", false), db_1()];
@@ -65,7 +70,7 @@ impl World {
             index: index.clone(),
             authority: authority.clone(),
             tokens: tokens.clone(),
-            reviewer: None,
+            reviewer,
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("https://{}", listener.local_addr().unwrap());

@@ -11,7 +11,17 @@ pub(super) fn check_ingress(spec: &ZoneIngressSpec, problems: &mut Problems) {
     if !spec.zone.is_empty() {
         meta::label(&spec.zone, "spec.zone", problems);
     }
-    socket(spec.networking, "spec.networking", problems);
+    problems.require(
+        spec.control_plane_ref.is_none(),
+        "spec.controlPlaneRef",
+        "is for the operator of a Kubernetes cluster: apply it there with kubectl",
+    );
+    match spec.networking {
+        // It listens at all its addresses.
+        Some(networking) if networking.address.is_unspecified() && spec.advertised.is_some() => {}
+        Some(networking) => socket(networking, "spec.networking", problems),
+        None => problems.require(false, "spec.networking", "is required: where the proxy listens"),
+    }
     if let Some(advertised) = spec.advertised {
         socket(advertised, "spec.advertised", problems);
     }

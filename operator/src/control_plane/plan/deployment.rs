@@ -1,10 +1,11 @@
 //! Deployments of control plane and webhook: restricted by Pod Security, spread over nodes and zones.
 
 use serde_json::{Value, json};
-use ursa_crds::{ControlPlaneMode, Resources};
+use ursa_crds::ControlPlaneMode;
 
 use super::{Source, service, settings};
 use crate::names::{INJECTION, Part};
+use crate::pods::{self, field, resources, variable};
 
 /// The user of all programs in the image.
 const USER: i64 = 65_532;
@@ -65,17 +66,8 @@ fn pod(source: &Source<'_>, part: Part, program: Program, selector: &Value) -> V
             "runAsNonRoot": true, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{
-            "weight": 100,
-            "podAffinityTerm": {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": selector}},
-        }]}},
-        "topologySpreadConstraints": [{
-            "maxSkew": 1,
-            "topologyKey": "topology.kubernetes.io/zone",
-            "whenUnsatisfiable": "ScheduleAnyway",
-            "labelSelector": {"matchLabels": selector},
-            "matchLabelKeys": ["pod-template-hash"],
-        }],
+        "affinity": pods::affinity(selector),
+        "topologySpreadConstraints": pods::spread(selector),
         "containers": [container(source, part, &program)],
         "volumes": program.volumes,
     });
@@ -148,7 +140,7 @@ fn control_plane(source: &Source<'_>) -> Program {
     }
     program.environment.extend([
         variable("URSA_CP_STORE", "kubernetes"),
-        field_variable("URSA_CP_NAMESPACE", "metadata.namespace"),
+        field("URSA_CP_NAMESPACE", "metadata.namespace"),
         variable("URSA_CP_DATA_DIR", &format!("{DATA}/data")),
         variable("URSA_CP_LOG", spec.log_level.as_str()),
         variable("URSA_CP_TLS_CERT_FILE", &format!("{TLS}/tls.crt")),
@@ -158,7 +150,7 @@ fn control_plane(source: &Source<'_>) -> Program {
     if spec.mode != ControlPlaneMode::Global {
         // Replicas reach each other one by one, and trust each other by the name that all share.
         program.environment.extend([
-            field_variable("URSA_CP_POD_IP", "status.podIP"),
+            field("URSA_CP_POD_IP", "status.podIP"),
             variable("URSA_CP_SERVICE_NAME", &source.names.host(Part::ControlPlane)),
         ]);
     }
@@ -192,7 +184,7 @@ fn webhook(source: &Source<'_>) -> Program {
     Program {
         replicas: spec.replicas,
         environment: vec![
-            field_variable("URSA_WEBHOOK_NAMESPACE", "metadata.namespace"),
+            field("URSA_WEBHOOK_NAMESPACE", "metadata.namespace"),
             variable("URSA_WEBHOOK_LOG", source.spec.log_level.as_str()),
             variable("URSA_WEBHOOK_TLS_CERT_FILE", &format!("{TLS}/tls.crt")),
             variable("URSA_WEBHOOK_TLS_KEY_FILE", &format!("{TLS}/tls.key")),
@@ -206,22 +198,6 @@ fn webhook(source: &Source<'_>) -> Program {
         resources: resources(&spec.resources, "50m", "64Mi"),
         grace_seconds: 30,
     }
-}
-
-fn resources(asked: &Resources, cpu: &str, memory: &str) -> Value {
-    if asked.is_empty() {
-        return json!({"requests": {"cpu": cpu, "memory": memory}});
-    }
-    json!(asked.requirements())
-}
-
-fn variable(name: &str, value: &str) -> Value {
-    json!({"name": name, "value": value})
-}
-
-/// The value is a field of the pod.
-fn field_variable(name: &str, path: &str) -> Value {
-    json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}})
 }
 
 fn secret_volume(name: &str, secret: &str) -> Value {

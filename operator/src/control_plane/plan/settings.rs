@@ -8,7 +8,7 @@ use super::Source;
 use crate::names::Part;
 
 /// The key of the ConfigMap, and the name of the file that it becomes.
-pub(super) const FILE: &str = "settings.yaml";
+pub(crate) const FILE: &str = "settings.yaml";
 
 /// The ConfigMap. The webhook reads it again when it changes: no restart.
 pub(super) fn object(source: &Source<'_>, ca_pem: &str) -> Value {

@@ -4,23 +4,10 @@
 use ursa_crds::{CONNECTED_TO_GLOBAL, ControlPlaneMode, FailurePolicy};
 
 use super::Source;
+use crate::conditions;
 use crate::control_plane::observe::{Observed, Rollout};
 
-/// A condition without its times, which depend on what was told before.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Condition {
-    /// What it is about.
-    pub name: &'static str,
-    /// `True`, `False` or `Unknown`.
-    pub status: &'static str,
-    /// For programs: CamelCase.
-    pub reason: &'static str,
-    /// For people.
-    pub message: String,
-}
-
-/// Conditions, in their order.
-pub type Conditions = Vec<Condition>;
+pub use crate::conditions::{Condition, Conditions};
 
 /// The status, without times.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,9 +25,7 @@ pub struct Status {
 impl Status {
     /// Something could not be applied.
     pub(crate) fn degrade(&mut self, reason: &'static str, message: &str) {
-        for condition in self.conditions.iter_mut().filter(|condition| condition.name == "Degraded") {
-            *condition = Condition { name: "Degraded", status: "True", reason, message: message.to_owned() };
-        }
+        conditions::degrade(&mut self.conditions, reason, message);
     }
 }
 
