@@ -348,6 +348,7 @@ mod tests {
                 backends: Vec::new(),
                 subsets: BTreeSet::new(),
                 services: services.iter().map(service).collect(),
+                identities: None,
             };
             let meta = Meta { name: zone.into(), ..Meta::default() };
             std::sync::Arc::new(Object { meta, spec: Spec::MeshZone(spec) })

@@ -103,7 +103,8 @@ async fn lives(name: &str, proxy: &str) -> anyhow::Result<()> {
     let addresses = nodes["items"].as_array().into_iter().flatten();
     let mut addresses = addresses.filter_map(|node| node["status"]["addresses"].as_array()).flatten();
     anyhow::ensure!(addresses.any(|found| found["address"] == at.ip().to_string()), "{at} is no node's");
-    closes_without_a_word(at).await?;
+    // The node's own rules follow the Service in a moment.
+    eventually("it is reached there", SOON, async || closes_without_a_word(at).await).await?;
 
     let shown = kubectl(&["--namespace", SYSTEM, "get", "zi", name, "--no-headers"]).await?;
     let cells: Vec<&str> = shown.split_whitespace().collect();
@@ -125,7 +126,7 @@ async fn lives(name: &str, proxy: &str) -> anyhow::Result<()> {
         anyhow::Ok(at)
     })
     .await?;
-    eventually("it is reached there", SOON, async || closes_without_a_word(at).await).await
+    eventually("it is reached there again", SOON, async || closes_without_a_word(at).await).await
 }
 
 /// Its pods may do nothing, and have no certificate.
