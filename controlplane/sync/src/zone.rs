@@ -140,7 +140,8 @@ pub fn start(
             let zone = Zone { config: &config, store: &store, link: &sender };
             tokio::select! {
                 () = zone.keep_connected(&mut signing) => {}
-                _ = leads.wait_for(|leads| !leads) => tracing::info!("another replica keeps the stream to global"),
+                // If nobody can say otherwise any more, it stays as it is.
+                Ok(_) = leads.wait_for(|leads| !leads) => tracing::info!("another replica keeps the stream to global"),
             }
             sender.send_replace(Link::Idle);
         }

@@ -5,7 +5,7 @@ mod common;
 
 use common::fake::Fake;
 use common::objects;
-use common::{PATIENCE, World, global_key, put, until};
+use common::{PATIENCE, World, Zone, global_key, put, until};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use ursa_crds::Kind;
@@ -43,6 +43,20 @@ async fn the_replica_that_leads_has_the_stream_and_the_others_see_what_comes() {
     until(&world.store, "the zone's offer", |store| store.get(&offer).is_some()).await;
     assert!(world.store.get(&global_key(Kind::ZoneInsight, "east")).is_some());
     assert_eq!(*first.connected.borrow(), Link::Idle);
+}
+
+#[tokio::test]
+async fn one_that_is_alone_leads_for_good() {
+    let world = World::start().await;
+    let zone = world.server.start_zone("east", &world.server.address, &world.token("east"));
+    let Zone { store, connected, leads, signing: _signing } = zone;
+    drop(leads);
+    put(&world.store, objects::permission("p")).await;
+    until(&store, "the copy", |store| store.get(&objects::permission("p").key()).is_some()).await;
+    put(&store, objects::mesh_zone("east", &["web"])).await;
+    let offer = objects::mesh_zone("east", &["web"]).key();
+    until(&world.store, "the zone's offer", |store| store.get(&offer).is_some()).await;
+    assert!(connected.borrow().is_connected());
 }
 
 #[tokio::test]
