@@ -102,7 +102,7 @@ pub struct Config {
     /// The pod's addresses; at the first one the application is probed.
     #[arg(long, env = "URSA_DP_POD_IPS", value_name = "ADDRESS,…", value_delimiter = ',')]
     pub pod_ips: Vec<IpAddr>,
-    /// Port at which DNS is answered, at 127.0.0.1 and ::1; capture expects 15053. In a pod that, elsewhere none if left out.
+    /// Port at which DNS is answered, at 127.0.0.1 and ::1; where traffic is captured 15053, elsewhere none if left out.
     #[arg(long, env = "URSA_DP_DNS_PORT", value_name = "PORT")]
     pub dns_port: Option<u16>,
     /// What to log: error, warn, info, debug, trace, or directives such as `info,ursa_dp=debug`.

@@ -24,6 +24,8 @@ pub struct DataplaneFile {
     pub inbounds: Vec<u16>,
     /// What to probe, ordered as in the resource.
     pub probes: Vec<ProbeSpec>,
+    /// Whether the kernel sends it what the workload sends and is sent, DNS included.
+    pub captured: bool,
 }
 
 /// How to find out whether the application behind an inbound is ready.
@@ -90,13 +92,13 @@ pub fn read(path: &Path, proxy_type: Option<ProxyType>) -> Result<DataplaneFile,
 /// What the agent of a pod knows: the control plane discovers the rest, and the kubelet probes.
 pub fn of_pod(mesh: &str, namespace: &str, name: &str) -> DataplaneFile {
     let proxy = ProxyId::new(mesh, &format!("{name}.{namespace}"));
-    DataplaneFile { bytes: Vec::new(), proxy, inbounds: Vec::new(), probes: Vec::new() }
+    DataplaneFile { bytes: Vec::new(), proxy, inbounds: Vec::new(), probes: Vec::new(), captured: true }
 }
 
 /// What the agent in a pod of a zone ingress knows.
 pub fn of_ingress(ingress: &str, pod: &str) -> DataplaneFile {
     let proxy = ProxyId::replica(ingress, pod);
-    DataplaneFile { bytes: Vec::new(), proxy, inbounds: Vec::new(), probes: Vec::new() }
+    DataplaneFile { bytes: Vec::new(), proxy, inbounds: Vec::new(), probes: Vec::new(), captured: false }
 }
 
 fn parse(bytes: Vec<u8>, proxy_type: Option<ProxyType>) -> Result<DataplaneFile, String> {
@@ -117,9 +119,10 @@ fn parse(bytes: Vec<u8>, proxy_type: Option<ProxyType>) -> Result<DataplaneFile,
     let proxy = ProxyId::parse(&format!("{mesh}/{}", metadata.name))
         .filter(|proxy| proxy.pod().is_none())
         .ok_or_else(|| format!("metadata.name {:?} is no name", metadata.name))?;
+    let captured = spec.networking.capture.is_some();
     let inbounds = spec.networking.inbound.iter().map(|inbound| inbound.port).collect();
     let probes = spec.networking.inbound.into_iter().filter_map(Inbound::probe).collect::<Result<_, _>>()?;
-    Ok(DataplaneFile { bytes, proxy, inbounds, probes })
+    Ok(DataplaneFile { bytes, proxy, inbounds, probes, captured })
 }
 
 #[derive(Deserialize)]
@@ -145,7 +148,11 @@ struct Spec {
 struct Networking {
     #[serde(default)]
     inbound: Vec<Inbound>,
+    capture: Option<Capture>,
 }
+
+#[derive(Deserialize)]
+struct Capture {}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]

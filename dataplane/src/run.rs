@@ -56,9 +56,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         }
         None => None,
     };
-    // A workload's traffic is captured, DNS included.
-    let captured = config.pod_name.is_some() && config.ingress_name.is_none();
-    let dns = match config.dns_port.or(captured.then_some(dns::PORT)) {
+    let dns = match config.dns_port.or(file.captured.then_some(dns::PORT)) {
         Some(port) => Some(dns::Server::bind(dns::Settings { port, ..Default::default() }).await?),
         None => None,
     };

@@ -6,6 +6,7 @@
 mod api;
 mod apps;
 pub mod cluster;
+pub mod hosts;
 pub mod kind;
 mod load;
 mod multizone;
