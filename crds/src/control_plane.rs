@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Toleration;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, ValidationRule,
-};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube_core::CustomResourceExt as _;
 use kube_derive::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::definitions::with_rule;
 
 mod parts;
 mod status;
@@ -145,20 +145,11 @@ impl ControlPlaneSpec {
 
 /// The definition, with a rule for names, which the types cannot carry.
 pub(crate) fn definition() -> CustomResourceDefinition {
-    let mut crd = ControlPlane::crd();
-    let rule = ValidationRule {
-        rule: "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$') && self.metadata.name.size() <= 40".into(),
-        message: Some(
-            "the name must be a DNS label of at most 40 characters that starts with a letter: names of Services are made of it"
-                .into(),
-        ),
-        ..ValidationRule::default()
-    };
-    let schemas = crd.spec.versions.iter_mut().filter_map(|version| version.schema.as_mut());
-    for schema in schemas.filter_map(|schema| schema.open_api_v3_schema.as_mut()) {
-        schema.x_kubernetes_validations = Some(vec![rule.clone()]);
-    }
-    crd
+    with_rule(
+        ControlPlane::crd(),
+        "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$') && self.metadata.name.size() <= 40",
+        "the name must be a DNS label of at most 40 characters that starts with a letter: names of Services are made of it",
+    )
 }
 
 /// What a control plane is.

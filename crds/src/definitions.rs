@@ -4,7 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, ValidationRule,
+};
 use serde_json::Value;
 
 use crate::structural::{NotStructural, make_structural};
@@ -30,6 +32,25 @@ pub const OPERATOR_KINDS: &[OperatorKind] = &[OperatorKind {
     singular: "controlplane",
     crd: control_plane::definition,
 }];
+
+/// The definition with a rule for the whole object, such as for names, which the types cannot carry: CEL, and what is told to
+/// whom it refuses.
+pub(crate) fn with_rule(
+    mut crd: CustomResourceDefinition,
+    rule: &str,
+    message: &str,
+) -> CustomResourceDefinition {
+    let rule = ValidationRule {
+        rule: rule.to_owned(),
+        message: Some(message.to_owned()),
+        ..ValidationRule::default()
+    };
+    let schemas = crd.spec.versions.iter_mut().filter_map(|version| version.schema.as_mut());
+    for schema in schemas.filter_map(|schema| schema.open_api_v3_schema.as_mut()) {
+        schema.x_kubernetes_validations = Some(vec![rule.clone()]);
+    }
+    crd
+}
 
 /// A definition in the form of a file.
 #[derive(Clone, Debug)]

@@ -1,6 +1,5 @@
 //! A mesh of pods on the tests' cluster: Ursa installed as a user would, and a namespace and mesh of each test's own.
 
-use std::fmt::Display;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -8,10 +7,18 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 use tokio::sync::OnceCell;
 
 use crate::eventually;
+
+mod manifests;
+mod running;
+mod usage;
+
+pub use manifests::{deployment, server, service};
+pub use running::Running;
+pub use usage::{Usage, usage};
 
 /// Where Ursa itself is.
 pub const SYSTEM: &str = "ursa-system";
@@ -127,44 +134,6 @@ async fn install_now() -> anyhow::Result<()> {
 /// `kubectl … --output json`.
 pub async fn json(arguments: &[&str]) -> anyhow::Result<Value> {
     Ok(serde_json::from_str(&kubectl(&[arguments, &["--output", "json"]].concat()).await?)?)
-}
-
-/// What a container uses, as the kubelet sees it.
-#[derive(Debug)]
-pub struct Usage {
-    /// The pod's.
-    pub namespace: String,
-    /// Its name.
-    pub pod: String,
-    /// The container's name.
-    pub container: String,
-    /// Thousandths of a core, over the last some ten seconds.
-    pub millicores: u64,
-    /// What of its memory is in use.
-    pub mebibytes: u64,
-}
-
-/// What all containers use.
-pub async fn usage() -> anyhow::Result<Vec<Usage>> {
-    let mut all = Vec::new();
-    let nodes = kubectl(&["get", "nodes", "--output", "jsonpath={.items[*].metadata.name}"]).await?;
-    for node in nodes.split_whitespace() {
-        let path = format!("/api/v1/nodes/{node}/proxy/stats/summary");
-        let summary: Value = serde_json::from_str(&kubectl(&["get", "--raw", &path]).await?)?;
-        for pod in summary["pods"].as_array().into_iter().flatten() {
-            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-            for container in pod["containers"].as_array().into_iter().flatten() {
-                all.push(Usage {
-                    namespace: text(&pod["podRef"]["namespace"]),
-                    pod: text(&pod["podRef"]["name"]),
-                    container: text(&container["name"]),
-                    millicores: container["cpu"]["usageNanoCores"].as_u64().unwrap_or_default() / 1_000_000,
-                    mebibytes: container["memory"]["workingSetBytes"].as_u64().unwrap_or_default() >> 20,
-                });
-            }
-        }
-    }
-    Ok(all)
 }
 
 /// The status of a condition.
@@ -399,69 +368,4 @@ impl Kind {
         }
         folder
     }
-}
-
-/// The tests' program, running in a pod.
-#[derive(Debug)]
-pub struct Running {
-    child: Child,
-    lines: tokio::io::Lines<BufReader<tokio::process::ChildStdout>>,
-}
-
-impl Running {
-    /// Ends it: what it says at last.
-    pub async fn stop(mut self) -> anyhow::Result<Value> {
-        drop(self.child.stdin.take());
-        self.said().await
-    }
-
-    /// Ends what says nothing at last.
-    pub async fn end(mut self) -> anyhow::Result<()> {
-        drop(self.child.stdin.take());
-        tokio::time::timeout(SOON, self.child.wait()).await.context("it does not end")??;
-        Ok(())
-    }
-
-    /// Waits for what it says next.
-    pub async fn said(&mut self) -> anyhow::Result<Value> {
-        let line =
-            tokio::time::timeout(SOON * 3, self.lines.next_line()).await.context("it does not end")??;
-        Ok(serde_json::from_str(&line.context("it ended without a word")?)?)
-    }
-
-    /// Ends a load: how many calls were answered. Fails if one was not.
-    pub async fn answered_all(self) -> anyhow::Result<u64> {
-        let said = self.stop().await?;
-        anyhow::ensure!(said["failed"] == 0, "calls failed under load: {said}");
-        let answered = said["answered"].as_u64().unwrap_or_default();
-        anyhow::ensure!(answered > 0, "nothing was called: {said}");
-        println!("{answered} calls, none failed");
-        Ok(answered)
-    }
-}
-
-/// A Deployment of one pod with the tests' program; further labels of the pod and fields of the container in flow style.
-pub fn deployment(name: &str, arguments: &[impl Display], labels: &str, container: &str) -> String {
-    let arguments: Vec<String> = arguments.iter().map(|argument| format!("\"{argument}\"")).collect();
-    let arguments = arguments.join(", ");
-    format!(
-        "{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: {name}}}, spec: {{replicas: 1, selector: {{matchLabels: {{app: {name}}}}}, \
-         template: {{metadata: {{labels: {{app: {name}, {labels}}}}}, spec: {{terminationGracePeriodSeconds: 10, \
-         containers: [{{name: app, image: IMAGE, imagePullPolicy: IfNotPresent, command: [/usr/local/bin/ursa-e2e-app, {arguments}], {container}}}]}}}}}}}}\n"
-    )
-}
-
-/// A Service of the tests' servers; which pods, by labels in flow style.
-pub fn service(name: &str, selector: &str) -> String {
-    format!(
-        "{{apiVersion: v1, kind: Service, metadata: {{name: {name}}}, spec: {{selector: {{{selector}}}, ports: [\
-         {{name: http, port: 80, targetPort: 8080, appProtocol: http}}, {{name: banner, port: 9000}}, {{name: echo, port: 9001}}]}}}}\n"
-    )
-}
-
-/// A server with its Service, see [`Kind::server`].
-pub fn server(name: &str) -> String {
-    let arguments = ["serve", "--name", name, "--http", "8080", "--banner", "9000", "--echo", "9001"];
-    let probe = "readinessProbe: {httpGet: {port: 8080, path: /}, periodSeconds: 1}";
-    format!("{}---\n{}", deployment(name, &arguments, "", probe), service(name, &format!("app: {name}")))
 }

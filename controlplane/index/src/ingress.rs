@@ -11,8 +11,9 @@ use ursa_policy::MeshView;
 
 use crate::SnapshotReceiver;
 use crate::insight::Insights;
-use crate::mesh::{Ingresses, Subscriber};
+use crate::mesh::Ingresses;
 use crate::snapshot::Snapshot;
+use crate::subscriber::Subscriber;
 
 /// Every zone ingress that is known, and the proxies of those of this zone.
 #[derive(Debug, Default)]

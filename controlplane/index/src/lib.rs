@@ -18,6 +18,7 @@ pub mod provided;
 mod report;
 mod shift;
 mod snapshot;
+mod subscriber;
 mod writer;
 
 use std::collections::BTreeSet;

@@ -1,6 +1,7 @@
 //! The state of one mesh in this zone, and what follows from it for each proxy.
 
 mod elsewhere;
+mod trust;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -8,12 +9,11 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::watch;
 use tokio::time::Instant;
 use ursa_crds::{
     AvailableService, DataplaneSpec, Kind, MeshSpec, MeshZoneSpec, Meta, Object, ObjectKey, Spec, ZoneBackend,
 };
-use ursa_envoy::{Interner, Resource, ResourceSet, endpoint_resource, translate};
+use ursa_envoy::{Interner, Resource, endpoint_resource, translate};
 use ursa_model::{DestinationId, EndpointState, ProxyId, ProxyModel, TrustBundle, TrustDomain};
 use ursa_policy::{Instance, MeshInput, MeshView, RemoteService, RemoteZone, ServiceAddress};
 
@@ -25,6 +25,8 @@ use crate::presence::Presence;
 use crate::report;
 use crate::shift::Shift;
 use crate::snapshot::{IdentityGrant, Names, ProxyView, Snapshot};
+use crate::subscriber::Subscriber;
+use trust::{Trust, trust, trusted_roots};
 
 /// What meshes share: where the ingresses of the other zones are reached.
 pub(crate) type Ingresses = BTreeMap<String, Vec<(IpAddr, u16)>>;
@@ -52,13 +54,6 @@ pub(crate) struct MeshState {
     replaced: BTreeMap<String, Instant>,
     /// Dataplanes of which something was observed that is not reported yet.
     pub(crate) observed: BTreeSet<String>,
-}
-
-/// A proxy that is listened for.
-#[derive(Debug)]
-pub(crate) struct Subscriber {
-    sender: watch::Sender<Option<Arc<Snapshot>>>,
-    model: Option<(ProxyModel, ResourceSet)>,
 }
 
 impl MeshState {
@@ -378,69 +373,6 @@ impl MeshState {
     }
 }
 
-/// What a mesh's certificate authorities in this zone come to; empty while mutual TLS is off.
-#[derive(Default)]
-struct Trust {
-    /// The zone's roots.
-    bundle: TrustBundle,
-    /// Who signs, as a grant without an identity yet.
-    signer: Option<IdentityGrant>,
-    /// The backends that the roots are of, by name.
-    backends: Vec<String>,
-}
-
-async fn trust(mesh: &str, spec: &MeshSpec, authority: &Arc<Authority>) -> Result<Trust, AuthorityError> {
-    let backends = spec.mtls.as_ref().map(|mtls| mtls.backends.as_slice()).unwrap_or_default();
-    authority.retain(mesh, backends).await.map_err(|source| AuthorityError::Store {
-        mesh: mesh.to_owned(),
-        backend: "that was removed".to_owned(),
-        source,
-    })?;
-    let Some(enabled) = spec.enabled_backend() else {
-        return Ok(Trust::default());
-    };
-    let domain = TrustDomain::new(authority.zone(), mesh);
-    let mut roots = String::new();
-    let (mut signer, mut names) = (None, Vec::new());
-    for backend in backends {
-        // A backend that does not sign yet is trusted already, so that changing over is seamless.
-        let ca = match authority.ensure(mesh, backend).await {
-            Err(error @ AuthorityError::Pending { .. }) if backend.name != enabled.name => {
-                tracing::info!(%error, "not trusted yet");
-                continue;
-            }
-            ca => ca?,
-        };
-        roots.push_str(ca.root_pem());
-        names.push(backend.name.clone());
-        if backend.name == enabled.name {
-            signer = Some(IdentityGrant {
-                spiffe_id: ursa_model::SpiffeId::universal(domain.clone(), "", ""),
-                backend: backend.name.clone(),
-                signer: ca.signer().to_owned(),
-                lifetime: backend.dp_cert.rotation.expiration.get(),
-            });
-        }
-    }
-    names.sort_unstable();
-    Ok(Trust { bundle: TrustBundle::from([(domain.to_string(), roots)]), signer, backends: names })
-}
-
-/// The roots of another zone, unless they are not what they should be: then its workloads are strangers.
-fn trusted_roots(zone: &str, offer: &MeshZoneSpec) -> Option<(String, String)> {
-    if offer.roots.is_empty() {
-        return None;
-    }
-    let domain = TrustDomain::new(zone, &offer.mesh);
-    match ursa_identity::check_roots(&offer.roots, &domain) {
-        Ok(()) => Some((domain.to_string(), offer.roots.clone())),
-        Err(error) => {
-            tracing::warn!(zone, mesh = offer.mesh, %error, "the roots of the zone are refused");
-            None
-        }
-    }
-}
-
 fn remote_zone(zone: &str, offer: &MeshZoneSpec, ingresses: &Ingresses) -> RemoteZone {
     let service = |service: &AvailableService| RemoteService {
         tags: service.tags.clone(),
@@ -466,76 +398,5 @@ fn tag_value(protocol: ursa_model::Protocol) -> &'static str {
     }
 }
 
-impl Subscriber {
-    pub(crate) fn new() -> Self {
-        Self { sender: watch::Sender::new(None), model: None }
-    }
-
-    pub(crate) fn receiver(&self) -> SnapshotReceiver {
-        self.sender.subscribe()
-    }
-
-    pub(crate) fn is_wanted(&self) -> bool {
-        self.sender.receiver_count() > 0
-    }
-
-    /// It is to get nothing, and to be told why.
-    fn exclude(&mut self, sequence: u64, reason: &str) {
-        self.model = None;
-        self.publish(Snapshot {
-            sequence,
-            resources: Arc::default(),
-            names: None,
-            subsets: Arc::default(),
-            identity: None,
-            exclusion: Some(reason.to_owned()),
-        });
-    }
-
-    pub(crate) fn publish(&self, snapshot: Snapshot) {
-        self.sender.send_if_modified(|current| {
-            if let Some(current) = current
-                && current.identity == snapshot.identity
-                && current.names == snapshot.names
-                && current.exclusion == snapshot.exclusion
-                && current.subsets == snapshot.subsets
-                && same(&current.resources, &snapshot.resources)
-            {
-                return false;
-            }
-            *current = Some(Arc::new(snapshot));
-            true
-        });
-    }
-}
-
-fn same(a: &ResourceSet, b: &ResourceSet) -> bool {
-    a.len() == b.len()
-        && a.iter().zip(b).all(|((a_key, a), (b_key, b))| a_key == b_key && a.version == b.version)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A state that waits for nothing must say so: the writer would never sleep.
-    #[tokio::test]
-    async fn a_mesh_that_is_gone_waits_for_nothing() {
-        let store = ursa_store::Store::memory();
-        let authority = Arc::new(Authority::standalone(store, "east"));
-        let mut mesh = MeshState::default();
-        let version = std::iter::once(("version".to_owned(), "v2".to_owned())).collect();
-        let subset = DestinationId { mesh: "m".into(), service: "web".into(), subset: version };
-        mesh.shift.pass_on([subset].into(), Instant::now());
-        mesh.shift.pass_on(BTreeSet::new(), Instant::now());
-        assert!(mesh.deadline().is_some());
-        mesh.dirty = true;
-        assert!(mesh.deadline().is_none(), "while it is to be worked out");
-        let (none, mut interner) = (Arc::default(), Interner::default());
-        mesh.rebuild("m", &authority, &Ingresses::new(), &none, &mut interner, 1).await.unwrap();
-        assert!(mesh.deadline().is_none(), "its routes are gone with it");
-        assert!(!mesh.is_over(), "that the zone is no longer in it is yet to be said");
-        mesh.offer("m", "east", &Insights::default(), &[]);
-        assert!(mesh.is_over());
-    }
-}
+mod tests;

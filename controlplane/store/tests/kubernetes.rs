@@ -194,7 +194,7 @@ async fn whether_an_object_is_accepted_is_in_its_status_and_what_is_wrong_change
 
     // What no definition can say, but the rules of permissions.
     let api = world.permissions();
-    let sources = Patch::Merge(json!({"spec": {"sources": [{"match": {"version": "v1"}}]}}));
+    let sources = Patch::Merge(json!({"spec": {"sources": [{"match": {"ursamesh.io/workload": "web"}}]}}));
     api.patch("p", &PatchParams::default(), &sources).await.unwrap();
     let (status, message) = accepted(&world, 2).await;
     assert!(status == "False" && message.contains("spec.sources[0].match"), "{status} {message}");
