@@ -7,9 +7,16 @@ use kube::api::{
 };
 use kube::{Client, ResourceExt as _};
 use serde_json::{Value, json};
-use ursa_crds::Kind;
+use ursa_crds::{KINDS, Kind, Owner};
 
 const MANAGER: &str = "ursa-e2e";
+
+/// Kinds that control planes judge and that users, or the operator for them, write: each has samples.
+pub fn judged_kinds() -> impl Iterator<Item = Kind> {
+    let written = |kind: &Kind| kind.info().owner.is_users() || kind.info().owner == Owner::Zone;
+    let kinds = KINDS.iter().map(|info| info.kind).filter(written);
+    kinds.filter(|kind| !matches!(kind, Kind::Secret | Kind::MeshZone))
+}
 
 /// The cluster, where `make test` has installed Ursa's definitions, and a namespace of the test's own.
 #[derive(Clone)]

@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
-use ursa_crds::{KINDS, Kind, Owner};
-use ursa_e2e::cluster::{Cluster, parse};
+use ursa_crds::Kind;
+use ursa_e2e::cluster::{Cluster, judged_kinds, parse};
 use ursa_e2e::{Banner, MTLS, Workload, World, answer, eventually, permission, refused};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -20,20 +20,10 @@ fn file(path: &str) -> anyhow::Result<String> {
     std::fs::read_to_string(&path).with_context(|| format!("{}", path.display()))
 }
 
-/// Kinds that users write as custom resources, and ZoneIngress, which the operator takes from them.
-fn kinds() -> impl Iterator<Item = Kind> {
-    let written = |kind: &Kind| kind.info().owner.is_users() || kind.info().owner == Owner::Zone;
-    KINDS
-        .iter()
-        .map(|info| info.kind)
-        .filter(written)
-        .filter(|kind| !matches!(kind, Kind::Secret | Kind::MeshZone))
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_invalid_is_refused_with_the_reason() -> anyhow::Result<()> {
     let cluster = Cluster::connect("invalid").await?;
-    for kind in kinds() {
+    for kind in judged_kinds() {
         let text = file(&format!("e2e/tests/invalid/{}.yaml", kind.info().singular))?;
         for document in text.split("---\n") {
             let expected = document.lines().next().and_then(|line| line.strip_prefix("# refused: "));

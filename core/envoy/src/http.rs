@@ -31,7 +31,7 @@ use crate::listener::network_filter;
 use crate::pack::{ads, any, bool_value, duration, uint};
 use crate::retry;
 
-const RBAC: &str = "envoy.filters.http.rbac";
+pub(crate) const RBAC: &str = "envoy.filters.http.rbac";
 const ROUTER: &str = "envoy.filters.http.router";
 
 /// A connection is renewed after this time, so that renewed certificates come into use.
@@ -113,6 +113,12 @@ pub(crate) fn inbound_routes(name: &str, app_cluster: &str, callers: Option<&[Id
     };
     let action = RouteActionKind::Route(route(ClusterSpecifier::Cluster(app_cluster.to_owned())));
     any(route_configuration(name, vec![everything(action)], per_filter))
+}
+
+/// Routes of an inbound that refuse every request.
+pub(crate) fn refused(name: &str) -> RouteConfiguration {
+    let refusal = DirectResponseAction { status: 403, ..Default::default() };
+    route_configuration(name, vec![everything(RouteActionKind::DirectResponse(refusal))], HashMap::new())
 }
 
 /// Routes of an outbound: shares of its destinations.

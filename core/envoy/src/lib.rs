@@ -20,10 +20,10 @@ mod translate;
 pub mod wire;
 
 pub use bootstrap::{BootstrapSettings, bootstrap};
-pub use narrowing::{listener_of_callers, narrows, with_generation};
+pub use narrowing::{closed, listener_of_callers, narrows, with_generation};
 pub use resource::{Interner, Resource, ResourceKey, ResourceType};
 pub use tls::{IDENTITY_SECRET, identity_secret};
 pub use translate::{ResourceSet, endpoint_resource, translate};
 
 /// Raised when equal models begin to give other resources than before, so that proxies get the new ones.
-pub const TRANSLATOR_REVISION: u32 = 1;
+pub const TRANSLATOR_REVISION: u32 = 2;

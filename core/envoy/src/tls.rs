@@ -60,20 +60,10 @@ pub(crate) fn validation_secret(
             ..Default::default()
         })
         .collect();
-    let matcher = |pattern| SubjectAltNameMatcher {
-        san_type: SanType::Uri.into(),
-        matcher: Some(StringMatcher { match_pattern: Some(pattern), ..Default::default() }),
-        ..Default::default()
-    };
-    let matchers = match accepted {
-        None => Vec::new(),
-        Some([]) => vec![matcher(MatchPattern::Exact(NOBODY.into()))],
-        Some(patterns) => patterns.iter().map(|p| matcher(MatchPattern::Prefix(p.prefix()))).collect(),
-    };
     any(Secret {
         name: name.to_owned(),
         r#type: Some(secret::Type::ValidationContext(CertificateValidationContext {
-            match_typed_subject_alt_names: matchers,
+            match_typed_subject_alt_names: matchers(accepted),
             custom_validator_config: Some(TypedExtensionConfig {
                 name: "envoy.tls.cert_validator.spiffe".into(),
                 typed_config: Some(any(SpiffeCertValidatorConfig { trust_domains, ..Default::default() })),
@@ -83,6 +73,20 @@ pub(crate) fn validation_secret(
             ..Default::default()
         })),
     })
+}
+
+/// What an identity has to match, one of them (`None`: any identity will do).
+pub(crate) fn matchers(accepted: Option<&[IdentityPattern]>) -> Vec<SubjectAltNameMatcher> {
+    let matcher = |pattern| SubjectAltNameMatcher {
+        san_type: SanType::Uri.into(),
+        matcher: Some(StringMatcher { match_pattern: Some(pattern), ..Default::default() }),
+        ..Default::default()
+    };
+    match accepted {
+        None => Vec::new(),
+        Some([]) => vec![matcher(MatchPattern::Exact(NOBODY.into()))],
+        Some(patterns) => patterns.iter().map(|p| matcher(MatchPattern::Prefix(p.prefix()))).collect(),
+    }
 }
 
 fn common(validation_secret: &str) -> CommonTlsContext {

@@ -63,7 +63,9 @@ impl Resources<'_> {
         let Inbound { address, port, app_address, app_port, service: _, protocol, tls } = inbound;
         let name = format!("inbound:{address}:{port}");
         let app = format!("application:{address}:{port}");
-        let callers = format!("callers:{address}:{port}");
+        // Of one name each, or a change of the protocol would let callers of the old listener in by the new one's rules.
+        let secret = if *protocol == Protocol::Tcp { "callers" } else { "members" };
+        let callers = format!("{secret}:{address}:{port}");
         self.add(
             ResourceType::Cluster,
             app.clone(),
@@ -71,9 +73,9 @@ impl Resources<'_> {
             |cluster| cluster::application(cluster, *app_address, *app_port, *protocol, captured),
         );
         if let Some(tls) = tls {
-            // HTTP callers are judged a request, after the handshake.
+            // HTTP callers are judged a request, after the handshake: all of the mesh get through that.
             let accepted = (*protocol == Protocol::Tcp).then_some(tls.allowed.as_slice());
-            self.add(ResourceType::Secret, callers.clone(), &("callers", &tls.trust, accepted), |secret| {
+            self.add(ResourceType::Secret, callers.clone(), &(secret, &tls.trust, accepted), |secret| {
                 tls::validation_secret(secret, &tls.trust, accepted)
             });
         }

@@ -238,7 +238,7 @@ impl Engine {
                 Action::Refused { resource_type, name, message } => {
                     warn!(
                         ?resource_type,
-                        name, message, "Envoy refused a resource; its last-good version stays"
+                        name, message, "Envoy refused a resource; it does not come into force"
                     );
                 }
             }

@@ -2,7 +2,8 @@
 //!
 //! Three sets of resources: *wanted* is what the control plane said last, *good* what Envoy accepted last or did not
 //! ask for (it outlives both sides), and *acked* (in the view of each Envoy stream) what this Envoy runs. A version that Envoy refuses
-//! is quarantined: its last-good version stays in place, and so does what that one refers to; all others go on.
+//! is quarantined: its last-good version stays in place, and so does what that one refers to; all others go on. Where that
+//! would let callers in who are to be refused, the last-good version is made to let nobody in ([`narrowing::close`]).
 //!
 //! Invariant: a response of the control plane is acknowledged only when Envoy enforces all of it that Envoy asked
 //! for; when both sides are quiet, Envoy runs *wanted*, with *good* in place of what it refused.
@@ -291,7 +292,13 @@ impl Relay {
                     changed |= self.good.insert(resource_type, &name, entry);
                 }
             }
-            Outcome::Refused { name, version, message } => {
+            Outcome::Refused { name, version, mut message } => {
+                let refused = (resource_type, name.as_str(), version.as_str());
+                let (closed, closes) = narrowing::close(&mut self.good, &mut self.wanted, refused);
+                changed |= closes;
+                if closed {
+                    message.push_str(narrowing::CLOSED_NOTE);
+                }
                 let first = self.refusals.refuse(resource_type, &name, &version, &message);
                 let orphan = !is_identity(resource_type, &name)
                     && !self

@@ -1,100 +1,19 @@
 //! The workload's certificate: obtained, used, renewed, replaced.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rcgen::{CertificateParams, KeyPair};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
+use rustls::pki_types::CertificateDer;
 use ursa_identity::{ZoneCa, verify_leaf};
-use ursa_model::{IdentityPattern, InboundTls, SpiffeId, TrustDomain};
+use ursa_model::{IdentityPattern, InboundTls, TrustDomain};
 
 use crate::agent::Agent;
-use crate::mesh::{LOCALHOST, Model, echo, free_port};
+use crate::caller::Caller;
+use crate::mesh::{Model, echo, free_port};
 use crate::plane::{Plane, Resources, authority, spiffe_id};
 use crate::wait::eventually;
 
 const HOUR: Duration = Duration::from_hours(1);
-
-/// A workload of the same mesh that calls.
-struct Caller {
-    chain: Vec<CertificateDer<'static>>,
-    key: KeyPair,
-}
-
-impl Caller {
-    fn new(authority: &ZoneCa) -> Self {
-        let key = KeyPair::generate().unwrap();
-        let csr = CertificateParams::default().serialize_request(&key).unwrap();
-        let id = SpiffeId::universal(TrustDomain::new("east", "default"), "caller", "caller-1");
-        let pem = authority.sign(csr.der(), &id, HOUR, Timestamp::now()).unwrap();
-        Self { chain: CertificateDer::pem_slice_iter(pem.as_bytes()).map(Result::unwrap).collect(), key }
-    }
-
-    /// The proxy's certificate, if the application behind it is reached.
-    async fn meets(&self, port: u16) -> Option<CertificateDer<'static>> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let key = PrivateKeyDer::try_from(self.key.serialize_der()).unwrap();
-        let mut config = rustls::ClientConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Later(provider)))
-            .with_client_auth_cert(self.chain.clone(), key)
-            .unwrap();
-        config.alpn_protocols = vec![b"ursa".to_vec()];
-        let tcp = TcpStream::connect((LOCALHOST, port)).await.ok()?;
-        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-        let mut stream = connector.connect(ServerName::try_from("mesh").unwrap(), tcp).await.ok()?;
-        let mut name = [0; 3];
-        stream.read_exact(&mut name).await.ok()?;
-        assert_eq!(&name, b"app");
-        Some(stream.get_ref().1.peer_certificates()?.first()?.clone())
-    }
-}
-
-/// Leaves the check of the chain to the test, which looks at the certificate.
-#[derive(Debug)]
-struct Later(Arc<rustls::crypto::CryptoProvider>);
-
-impl ServerCertVerifier for Later {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &rustls::DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &rustls::DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
 
 fn model(port: u16, application: std::net::SocketAddr, authorities: &[&ZoneCa]) -> Resources {
     let domain = TrustDomain::new("east", "default");

@@ -4,10 +4,12 @@
 #![allow(clippy::unwrap_used, reason = "what fails in a test is to end it, in its helpers too")]
 
 mod agent;
+mod caller;
 mod drain;
 mod health;
 mod identity;
 mod mesh;
+mod narrowings;
 mod plane;
 mod plane_tls;
 mod readiness;

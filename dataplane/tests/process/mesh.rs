@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufStream};
 use tokio::net::{TcpListener, TcpStream};
 use ursa_envoy::{Interner, endpoint_resource, translate};
 use ursa_model::{
@@ -38,6 +38,30 @@ pub(crate) async fn echo(name: &'static str) -> SocketAddr {
                 let (mut reader, mut writer) = stream.split();
                 if writer.write_all(name.as_bytes()).await.is_ok() {
                     let _ = tokio::io::copy(&mut reader, &mut writer).await;
+                }
+            });
+        }
+    });
+    address
+}
+
+/// An application that answers each HTTP request with 200.
+pub(crate) async fn http() -> SocketAddr {
+    let listener = TcpListener::bind((LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut stream = BufStream::new(stream);
+                let mut line = String::new();
+                while stream.read_line(&mut line).await.is_ok_and(|read| read > 0) {
+                    if line == "\r\n" {
+                        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+                        if stream.write_all(answer).await.is_err() || stream.flush().await.is_err() {
+                            return;
+                        }
+                    }
+                    line.clear();
                 }
             });
         }
@@ -135,14 +159,24 @@ impl Model {
     }
 
     /// Callers reach the application at a port.
-    pub(crate) fn inbound(mut self, port: u16, application: SocketAddr, tls: Option<InboundTls>) -> Self {
+    pub(crate) fn inbound(self, port: u16, application: SocketAddr, tls: Option<InboundTls>) -> Self {
+        self.inbound_of(Protocol::Tcp, port, application, tls)
+    }
+
+    pub(crate) fn inbound_of(
+        mut self,
+        protocol: Protocol,
+        port: u16,
+        application: SocketAddr,
+        tls: Option<InboundTls>,
+    ) -> Self {
         self.model.inbounds.push(Inbound {
             address: LOCALHOST,
             port,
             app_address: application.ip(),
             app_port: application.port(),
             service: "web".into(),
-            protocol: Protocol::Tcp,
+            protocol,
             tls,
         });
         self

@@ -4,17 +4,10 @@ use std::collections::BTreeSet;
 
 use anyhow::Context as _;
 use serde_json::Value;
-use ursa_crds::{KINDS, Kind, Owner};
-use ursa_e2e::cluster::Cluster;
+use ursa_crds::Kind;
+use ursa_e2e::cluster::{Cluster, judged_kinds};
 use ursa_e2e::eventually;
 use ursa_e2e::kind::{SOON, SYSTEM, install, json};
-
-/// Kinds with a sample that control planes judge.
-fn kinds() -> impl Iterator<Item = Kind> {
-    let written = |kind: &Kind| kind.info().owner.is_users() || kind.info().owner == Owner::Zone;
-    let kinds = KINDS.iter().map(|info| info.kind).filter(written);
-    kinds.filter(|kind| !matches!(kind, Kind::Secret | Kind::MeshZone))
-}
 
 /// Titles of the columns that show nothing.
 fn empty(columns: Vec<(String, Value)>) -> BTreeSet<String> {
@@ -57,7 +50,7 @@ async fn columns_that_show_nothing(
 async fn samples_are_taken_and_every_column_shows_something() -> anyhow::Result<()> {
     install().await?;
     let cluster = Cluster::connect("samples").await?;
-    for kind in kinds() {
+    for kind in judged_kinds() {
         // What the status of an ingress shows, the test of ingresses looks at: no operator acts in this namespace.
         let expected: &[&str] =
             if kind == Kind::ZoneIngress { &["Address", "Port", "Ready", "Reason", "Services"] } else { &[] };

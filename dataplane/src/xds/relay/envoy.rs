@@ -157,7 +157,12 @@ impl TypeView {
         }
     }
 
-    fn refused(&mut self, InFlight { adds, removes, warming, .. }: InFlight, message: &str) -> Outcome {
+    fn refused(
+        &mut self,
+        resource_type: ResourceType,
+        InFlight { adds, removes, warming, .. }: InFlight,
+        message: &str,
+    ) -> Outcome {
         // What waits for them still does.
         self.resend.extend(warming.into_iter().filter(|name| self.names.contains(name)));
         let mut names: BTreeSet<String> = adds.keys().cloned().collect();
@@ -172,6 +177,10 @@ impl TypeView {
                 // This version is not in place: if no other may be, the accepted one is.
                 if self.doubtful.get(&name).is_some_and(|version| version.as_ref() == Some(&entry.version)) {
                     self.doubtful.remove(&name);
+                }
+                // Envoy gives listeners and clusters to come the secret that it refused, until it has another.
+                if resource_type == ResourceType::Secret && self.is_interested(&name) {
+                    self.resend.insert(name.clone());
                 }
                 return Outcome::Refused {
                     name,
@@ -234,7 +243,7 @@ impl EnvoyView {
         let Some(sent) = view.in_flight.take_if(answers) else { return Outcome::Nothing };
         match request.error_detail {
             None => view.accepted(sent),
-            Some(error) => view.refused(sent, &error.message),
+            Some(error) => view.refused(resource_type, sent, &error.message),
         }
     }
 

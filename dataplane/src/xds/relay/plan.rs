@@ -71,6 +71,8 @@ fn may_add(envoy: &EnvoyView, resource_type: ResourceType, targets: &Targets) ->
     use ResourceType::{Cluster, Endpoint, Listener, Route, Secret};
     let warm = || {
         envoy.of(Cluster).is_quiet(Cluster, targets)
+            // A secret that Envoy refuses would have it refuse the listeners that use it.
+            && envoy.of(Secret).in_flight.is_none()
             && [Endpoint, Secret].into_iter().all(|kind| envoy.of(kind).is_warm(kind, targets))
     };
     match resource_type {
