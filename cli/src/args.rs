@@ -148,7 +148,7 @@ pub(crate) enum View {
     Policies,
     /// Where its destinations are
     Clusters,
-    /// What is known of its proxy
+    /// What is known of its proxy, and whom it let in without an identity of the mesh
     Insight,
 }
 

@@ -12,6 +12,7 @@ mod documents;
 mod environment;
 mod failure;
 mod output;
+mod peers;
 mod problem;
 mod resource;
 mod table;

@@ -1,5 +1,7 @@
 //! `DataplaneInsight`: what a zone's control plane observes of one proxy. Written by it only; global gets a copy.
 
+use std::net::IpAddr;
+
 use jiff::Timestamp;
 use kube_derive::CustomResource;
 use schemars::JsonSchema;
@@ -9,7 +11,8 @@ use crate::Tags;
 use crate::common::default_mesh;
 
 /// What is observed of one proxy. The resource's name is `<zone>.<dataplane>`. Written when something changes, so counts
-/// of what happens all the time are not in it.
+/// of what happens all the time are not in it, but for peers without an identity, which agents tell every few seconds at
+/// most.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "ursamesh.io",
@@ -73,6 +76,11 @@ pub struct DataplaneInsightSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1000))]
     pub rejections: Vec<ObservedRejection>,
+    /// Whom its inbounds have let in without an identity of the mesh since its agent started: those that `mode: Strict`
+    /// would refuse. Newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 512))]
+    pub unauthenticated_peers: Vec<UnauthenticatedPeer>,
 }
 
 impl DataplaneInsightSpec {
@@ -119,4 +127,40 @@ pub struct ObservedRejection {
     pub version: String,
     /// Envoy's words.
     pub message: String,
+}
+
+/// The most [`UnauthenticatedPeer`]s of a proxy that are kept.
+pub const MAX_UNAUTHENTICATED_PEERS: usize = 512;
+
+/// Who was let in at an inbound without an identity of the mesh.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UnauthenticatedPeer {
+    /// The inbound's port.
+    #[schemars(range(min = 1))]
+    pub port: u16,
+    /// How it called.
+    pub transport: PeerTransport,
+    /// Its IP address; left out: others, more than the agent tells apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", length(max = 45))]
+    pub address: Option<IpAddr>,
+    /// The dataplane of this zone that had the address when this was written, as `MESH/NAME`; left out: none, or several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 317))]
+    pub dataplane: Option<String>,
+    /// Connections, or requests of plaintext HTTP.
+    pub count: u64,
+    /// When the last of them began.
+    #[schemars(with = "String")]
+    pub last_seen: Timestamp,
+}
+
+/// How a peer without an identity of the mesh calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum PeerTransport {
+    /// In the clear.
+    Plaintext,
+    /// By TLS that is not the mesh's.
+    Tls,
 }

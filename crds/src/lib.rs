@@ -38,7 +38,8 @@ pub use dataplane::{
     TcpProbe,
 };
 pub use dataplane_insight::{
-    DataplaneInsight, DataplaneInsightSpec, ObservedCertificate, ObservedInbound, ObservedRejection,
+    DataplaneInsight, DataplaneInsightSpec, MAX_UNAUTHENTICATED_PEERS, ObservedCertificate, ObservedInbound,
+    ObservedRejection, PeerTransport, UnauthenticatedPeer,
 };
 pub use decode::{DecodeError, Problem, decode, decode_value, parse_documents};
 pub use definitions::{Definition, OPERATOR_KINDS, OperatorKind, definitions};

@@ -22,6 +22,7 @@ use crate::certificates::renewal::Announced;
 use crate::certificates::store::Held;
 use crate::config::CpAddress;
 use crate::dns::Names;
+use crate::peers::PeerCounter;
 use crate::probe::Readiness;
 use crate::xds::engine::Handle;
 
@@ -45,6 +46,8 @@ pub struct ControlPlane {
     pub held: watch::Receiver<Option<Arc<Held>>>,
     /// What the application's probes say.
     pub readiness: watch::Receiver<Readiness>,
+    /// Whom its inbounds let in without an identity of the mesh.
+    pub peers: watch::Receiver<PeerCounter>,
     /// What the control plane wants the proxy to have.
     pub announced: watch::Sender<Option<Announced>>,
     /// What the control plane says of names.
@@ -152,7 +155,7 @@ impl ControlPlane {
         let link = link.named(&node_id);
         self.link.send_replace(Some(link.clone()));
         tokio::select! {
-            end = session.run(&mut self.readiness, &self.announced, &self.names, &self.draining) => Err(end),
+            end = session.run(&mut self.readiness, &mut self.peers, &self.announced, &self.names, &self.draining) => Err(end),
             result = Box::pin(crate::xds::upstream::run(&link, node_id, &self.engine)) => match result {
                 // The session tells the end of a drain; the streams may end in any order.
                 _ if self.draining.is_cancelled() => Err(End::Drained),

@@ -24,6 +24,7 @@ use crate::cp::{ControlPlane, Trust};
 use crate::dataplane_file::DataplaneFile;
 use crate::drain::Drain;
 use crate::files::{lock_dir, private_dir, remove_stale, socket_path};
+use crate::peers::{AccessLog, PeerCounter};
 use crate::xds::store::Store;
 use crate::xds::{downstream, engine};
 use crate::{dataplane_file, dns, envoy, health, probe};
@@ -97,10 +98,12 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     tasks.spawn(engine.run(secret.subscribe(), shutdown.clone()));
     let listener = downstream::bind(&agent_socket)
         .with_context(|| format!("cannot listen at {}", agent_socket.display()))?;
-    let serving = downstream::serve(listener, handle.clone(), shutdown.clone());
+    let peers = watch::Sender::new(PeerCounter::default());
+    let access_log = AccessLog { counter: peers.clone(), shutdown: shutdown.clone() };
+    let serving = downstream::serve(listener, handle.clone(), access_log, shutdown.clone());
     tasks.spawn(async move {
         if let Err(error) = serving.await {
-            warn!(%error, "the xDS server for Envoy failed");
+            warn!(%error, "the server for Envoy failed");
         }
     });
     tasks.spawn(follow(held.subscribe(), secret, shutdown.clone()));
@@ -116,6 +119,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         },
         held: held.subscribe(),
         readiness: readiness.subscribe(),
+        peers: peers.subscribe(),
         announced: announced.clone(),
         names,
         link: link.clone(),

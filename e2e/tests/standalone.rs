@@ -358,3 +358,22 @@ async fn what_a_proxy_does_and_why_can_be_looked_up() -> anyhow::Result<()> {
     })
     .await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whom_a_permissive_inbound_lets_in_can_be_looked_up() -> anyhow::Result<()> {
+    let pair = Pair::start("standalone-permissive").await?;
+    pair.plane.api()?.apply(&MTLS.replace("  mtls:", "  mtls:\n    mode: Permissive")).await?;
+    eventually("a plaintext call is shown", SOON * 2, async || {
+        answer(pair.inbound).await?;
+        let text = pair.plane.ursactl(&["inspect", "dataplane", "server-1"])?;
+        let words = ["decision", "newest first", "127.0.0.1", "6379", "Plaintext"];
+        anyhow::ensure!(words.iter().all(|word| text.contains(word)), "{text}");
+        let insight =
+            pair.plane.ursactl(&["inspect", "dataplane", "server-1", "--type", "insight", "-o", "json"])?;
+        let insight: serde_json::Value = serde_json::from_str(&insight)?;
+        let peer = &insight["unauthenticatedPeers"][0];
+        anyhow::ensure!(peer["port"] == 6379 && peer["count"].as_u64() > Some(0), "{insight}");
+        Ok(())
+    })
+    .await
+}

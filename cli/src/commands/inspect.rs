@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::args::{Common, Inspect, View};
 use crate::client::Client;
 use crate::environment::Environment;
-use crate::{commands, output, table};
+use crate::{commands, output, peers, table};
 
 /// The cells of an item.
 type Row = fn(&Value) -> Vec<String>;
@@ -31,17 +31,7 @@ pub(crate) async fn run(common: &Common, environment: &Environment, inspect: &In
             (titles, dataplane_row, client.get(&["meshes", mesh, "dataplanes+insights"]).await?)
         }
         Inspect::Dataplane { name, view } => {
-            let view = match view {
-                View::Config => "config",
-                View::Policies => "policies",
-                View::Clusters => "clusters",
-                View::Insight => "insight",
-            };
-            let value = client.get(&["meshes", mesh, "dataplanes", name, view]).await?;
-            let text = output::structured(common.output, &value)?;
-            // A tree is no table: people read it as YAML.
-            let text = text.map_or_else(|| output::yaml(&value), Ok)?;
-            return output::print(&text);
+            return dataplane(common, &client, name, *view).await;
         }
     };
     if let Some(text) = output::structured(common.output, &value)? {
@@ -49,6 +39,28 @@ pub(crate) async fn run(common: &Common, environment: &Environment, inspect: &In
     }
     let rows: Vec<_> = value["items"].as_array().into_iter().flatten().map(row).collect();
     output::print(&table::render(titles, &rows))
+}
+
+/// One dataplane. What is no table people read as YAML; below policies, which do not judge them, and insight stands whom
+/// its proxy let in without an identity of the mesh.
+async fn dataplane(common: &Common, client: &Client, name: &str, view: View) -> anyhow::Result<()> {
+    let get = async |view| client.get(&["meshes", common.mesh(), "dataplanes", name, view]).await;
+    let mut value = match view {
+        View::Config => get("config").await?,
+        View::Policies => get("policies").await?,
+        View::Clusters => get("clusters").await?,
+        View::Insight => get("insight").await?,
+    };
+    if let Some(text) = output::structured(common.output, &value)? {
+        return output::print(&text);
+    }
+    let unauthenticated = match view {
+        View::Insight => value.as_object_mut().and_then(|fields| fields.remove("unauthenticatedPeers")),
+        View::Policies => Some(get("insight").await?["unauthenticatedPeers"].take()),
+        View::Config | View::Clusters => None,
+    };
+    let section = peers::section(&unauthenticated.unwrap_or_default(), Timestamp::now());
+    output::print(&format!("{}{section}", output::yaml(&value)?))
 }
 
 async fn meshes(client: &Client) -> anyhow::Result<Value> {

@@ -7,8 +7,9 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde_json::{Value, json};
 use ursa_crds::{DataplaneInsightSpec, Kind, ObjectKey, Spec, tag};
-use ursa_index::{Index, ProxyInsight};
+use ursa_index::{DataplaneAddresses, Index, ProxyInsight};
 use ursa_model::ProxyId;
+use ursa_store::Store;
 
 use crate::problem::Problem;
 use crate::{ApiState, body};
@@ -52,11 +53,12 @@ pub(crate) async fn insights(
     };
     let mut dataplanes = state.store.list_in_mesh(Kind::Dataplane, &mesh);
     dataplanes.retain(|dataplane| dataplane.meta.namespace.is_empty());
+    let addresses = addresses(&state.store);
     let items: Vec<Value> = dataplanes
         .iter()
         .map(|object| {
             let insight = index.insights().get(&ProxyId::new(&mesh, &object.meta.name)).unwrap_or_default();
-            json!({"zone": state.info.zone, "dataplane": object.to_value(), "insight": insight_value(&insight)})
+            json!({"zone": state.info.zone, "dataplane": object.to_value(), "insight": insight_value(&insight, &addresses)})
         })
         .collect();
     Ok(body::answer(StatusCode::OK, &headers, &json!({"items": items})))
@@ -77,6 +79,7 @@ fn reported(state: &ApiState, mesh: &str) -> Vec<Value> {
                 "agentVersion": spec.agent_version,
                 "envoyVersion": spec.envoy_version,
                 "rejections": spec.rejections,
+                "unauthenticatedPeers": spec.unauthenticated_peers,
                 "certificateBackend": spec.certificate.as_ref().map(|held| &held.backend),
                 "certificateExpires": spec.certificate.as_ref().map(|held| held.expires),
             },
@@ -104,7 +107,8 @@ pub(crate) async fn dataplane(
     state.store.get(&key).ok_or_else(missing)?;
     if view == "insight" {
         let insight = index.insights().get(&proxy).unwrap_or_default();
-        return Ok(body::answer(StatusCode::OK, &headers, &insight_value(&insight)));
+        let value = insight_value(&insight, &addresses(&state.store));
+        return Ok(body::answer(StatusCode::OK, &headers, &value));
     }
     let known = index.inspect(&proxy).await.ok_or_else(missing)?;
     let value = match view.as_str() {
@@ -133,7 +137,18 @@ fn index(state: &ApiState) -> Result<&Index, Problem> {
     })
 }
 
-fn insight_value(insight: &ProxyInsight) -> Value {
+/// Where the zone's dataplanes are.
+fn addresses(store: &Store) -> DataplaneAddresses {
+    let mut addresses = DataplaneAddresses::default();
+    for object in store.list(Kind::Dataplane).iter().filter(|object| object.meta.namespace.is_empty()) {
+        if let Spec::Dataplane(spec) = &object.spec {
+            addresses.set(&ProxyId::new(&spec.mesh, &object.meta.name), Some(spec.networking.address));
+        }
+    }
+    addresses
+}
+
+fn insight_value(insight: &ProxyInsight, addresses: &DataplaneAddresses) -> Value {
     let ProxyInsight {
         connected,
         connected_at,
@@ -145,6 +160,7 @@ fn insight_value(insight: &ProxyInsight) -> Value {
         responses,
         rejections,
         certificate,
+        unauthenticated_peers,
         // What control planes alone go by.
         subsets: _,
         unready: _,
@@ -170,6 +186,7 @@ fn insight_value(insight: &ProxyInsight) -> Value {
         "acknowledged": acknowledged,
         "responses": responses,
         "rejections": rejections,
+        "unauthenticatedPeers": addresses.named(unauthenticated_peers),
         "certificateBackend": certificate.as_ref().map(|held| &held.backend),
         "certificateExpires": certificate.as_ref().map(|held| held.expires),
     })

@@ -36,8 +36,8 @@ impl Hearing {
     pub fn take(&self, upserts: Vec<(ProxyId, String, ProxyInsight)>, removals: Vec<ProxyId>) -> bool {
         let changed = self.index.insights.take(&self.replica, self.stream, upserts, removals);
         let counts = changed.is_some();
-        for proxy in changed.into_iter().flatten() {
-            self.index.send(Event::Heard(proxy));
+        for (proxy, more) in changed.into_iter().flatten() {
+            self.index.send(if more { Event::Heard(proxy) } else { Event::Counted(proxy) });
         }
         counts
     }

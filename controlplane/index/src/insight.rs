@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use jiff::Timestamp;
-use ursa_crds::{DataplaneInsightSpec, ObservedCertificate};
+use ursa_crds::{DataplaneInsightSpec, ObservedCertificate, UnauthenticatedPeer};
 use ursa_envoy::ResourceKey;
 use ursa_model::ProxyId;
 
@@ -67,6 +67,16 @@ pub struct ProxyInsight {
     pub rejections: BTreeMap<ResourceKey, Rejection>,
     /// The last certificate that was signed for it.
     pub certificate: Option<Certificate>,
+    /// Whom it let in without an identity of the mesh, newest first; which dataplane has an address is looked up when it
+    /// is shown.
+    pub unauthenticated_peers: Arc<[UnauthenticatedPeer]>,
+}
+
+impl ProxyInsight {
+    /// Whether they differ in more than whom the proxy let in, from which nothing is worked out.
+    fn differs_in_more_than_peers(&self, other: &Self) -> bool {
+        *self != Self { unauthenticated_peers: self.unauthenticated_peers.clone(), ..other.clone() }
+    }
 }
 
 /// Insights by proxy; cheap to clone, all clones are one.
@@ -132,6 +142,9 @@ impl Insights {
             insight.agent_version.clone_from(&spec.agent_version);
             insight.envoy_version.clone_from(&spec.envoy_version);
             insight.certificate = spec.certificate.as_ref().map(certificate);
+            let peers = spec.unauthenticated_peers.iter().cloned();
+            insight.unauthenticated_peers =
+                peers.map(|peer| UnauthenticatedPeer { dataplane: None, ..peer }).collect();
         });
     }
 
@@ -160,16 +173,17 @@ impl Insights {
         self.read().said(replica)
     }
 
-    /// Takes the word of a replica; the proxies that it is about, or `None` if it has a newer stream.
+    /// Takes the word of a replica; the proxies that it is about, each with whether it is more than whom it let in, or
+    /// `None` if it has a newer stream.
     pub(crate) fn take(
         &self,
         replica: &str,
         stream: u64,
         upserts: Vec<(ProxyId, String, ProxyInsight)>,
         removals: Vec<ProxyId>,
-    ) -> Option<Vec<ProxyId>> {
+    ) -> Option<Vec<(ProxyId, bool)>> {
         let changed = self.write().take(replica, stream, upserts, removals)?;
-        self.0.subscribers.tell(&changed);
+        self.0.subscribers.tell(changed.iter().map(|(proxy, _)| proxy));
         Some(changed)
     }
 

@@ -7,6 +7,7 @@
 //!
 //! Invariant: a proxy whose resources did not change is not told anything.
 
+mod addresses;
 mod authority;
 mod hearing;
 mod ingress;
@@ -25,10 +26,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
+use ursa_crds::UnauthenticatedPeer;
 use ursa_model::ProxyId;
 use ursa_policy::ServiceAddress;
 use ursa_store::Store;
 
+pub use addresses::DataplaneAddresses;
 pub use authority::{Authority, AuthorityError, SigningRequest};
 pub use hearing::Hearing;
 pub use insight::{Certificate, Insights, News, ProxyInsight, Rejection};
@@ -132,6 +135,14 @@ impl Connection {
         // For the other replicas.
         self.index.insights.update(&self.proxy, |insight| insight.unready = Some(ports.clone()));
         self.index.send(Event::Unready { proxy: self.proxy.clone(), ports });
+    }
+
+    /// Whom its inbounds have let in without an identity of the mesh; all of them, newest first.
+    pub fn unauthenticated_peers(&self, peers: &Arc<[UnauthenticatedPeer]>) {
+        let take = |insight: &mut ProxyInsight| insight.unauthenticated_peers.clone_from(peers);
+        if self.index.insights.update(&self.proxy, take) {
+            self.index.send(Event::Counted(self.proxy.clone()));
+        }
     }
 
     /// Takes the proxy's endpoints out; returns when every snapshot is without them.

@@ -1,6 +1,7 @@
 //! The state of one mesh in this zone, and what follows from it for each proxy.
 
 mod elsewhere;
+mod observed;
 mod trust;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -8,7 +9,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
 use ursa_crds::{
     AvailableService, DataplaneSpec, Kind, MeshSpec, MeshZoneSpec, Meta, Object, ObjectKey, Spec, ZoneBackend,
@@ -22,7 +22,6 @@ use crate::authority::{Authority, AuthorityError};
 use crate::insight::Insights;
 use crate::offer::Offer;
 use crate::presence::Presence;
-use crate::report;
 use crate::shift::Shift;
 use crate::snapshot::{IdentityGrant, Names, ProxyView, Snapshot};
 use crate::subscriber::Subscriber;
@@ -238,34 +237,6 @@ impl MeshState {
             _ => None,
         });
         all.filter(|(zone, _)| *zone != own).collect()
-    }
-
-    /// Something was observed of a proxy that changes nothing for others.
-    pub(crate) fn observe(&mut self, proxy: &str) {
-        self.offer_dirty = true;
-        self.observed.insert(proxy.to_owned());
-    }
-
-    /// Reports what was observed since the last time.
-    pub(crate) fn report(
-        &mut self,
-        name: &str,
-        zone: &str,
-        insights: &Insights,
-        reports: &UnboundedSender<Offer>,
-    ) {
-        for proxy in std::mem::take(&mut self.observed) {
-            let key = ObjectKey::in_mesh(Kind::Dataplane, name, &proxy);
-            let report = match self.objects.get(&key).map(|object| &object.spec) {
-                Some(Spec::Dataplane(spec)) => {
-                    let insight = insights.get(&ProxyId::new(name, &proxy)).unwrap_or_default();
-                    let presence = self.presence.get(&proxy);
-                    Offer::Offered(Box::new(report::object(zone, &proxy, spec, presence, &insight)))
-                }
-                _ => Offer::Withdrawn(report::key(name, zone, &proxy)),
-            };
-            let _ = reports.send(report);
-        }
     }
 
     /// Whether certificates of a backend that does not sign any more may still be in use.

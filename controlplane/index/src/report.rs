@@ -2,7 +2,7 @@
 
 use ursa_crds::{
     DataplaneInsightSpec, DataplaneSpec, Kind, Meta, Object, ObjectKey, ObservedCertificate, ObservedInbound,
-    ObservedRejection, Spec,
+    ObservedRejection, Spec, UnauthenticatedPeer,
 };
 
 use crate::insight::{Certificate, ProxyInsight};
@@ -13,13 +13,14 @@ pub(crate) fn key(mesh: &str, zone: &str, dataplane: &str) -> ObjectKey {
     ObjectKey::in_mesh(Kind::DataplaneInsight, mesh, &DataplaneInsightSpec::name(zone, dataplane))
 }
 
-/// The object about a dataplane.
+/// The object about a dataplane; `peers`: whom it let in without an identity of the mesh.
 pub(crate) fn object(
     zone: &str,
     name: &str,
     dataplane: &DataplaneSpec,
     presence: Option<&Presence>,
     insight: &ProxyInsight,
+    peers: Vec<UnauthenticatedPeer>,
 ) -> Object {
     let ready = |port: u16| match &dataplane.pod {
         // The kubelet knows, whichever replica the agent talks to.
@@ -53,6 +54,7 @@ pub(crate) fn object(
         envoy_version: insight.envoy_version.clone(),
         certificate: insight.certificate.as_ref().map(certificate),
         rejections: rejections.collect(),
+        unauthenticated_peers: peers,
     };
     let meta = Meta { name: DataplaneInsightSpec::name(zone, name), ..Meta::default() };
     Object { meta, spec: Spec::DataplaneInsight(spec) }

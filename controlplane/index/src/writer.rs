@@ -13,6 +13,7 @@ use ursa_model::ProxyId;
 use ursa_policy::ServiceAddress;
 use ursa_store::Store;
 
+use crate::addresses::DataplaneAddresses;
 use crate::authority::Authority;
 use crate::hearing::UNHEARD_AFTER;
 use crate::ingress::IngressState;
@@ -32,6 +33,8 @@ pub(crate) enum Event {
         ports: BTreeSet<u16>,
     },
     Observed(ProxyId),
+    /// Whom it let in without an identity of the mesh; nothing is worked out from that.
+    Counted(ProxyId),
     /// Another replica has said something of it.
     Heard(ProxyId),
     /// The stream of another replica has ended.
@@ -70,6 +73,7 @@ pub(crate) struct Writer {
     offers: mpsc::UnboundedSender<Offer>,
     /// Where captured workloads call services, of whatever mesh.
     addresses: Arc<[ServiceAddress]>,
+    dataplanes: DataplaneAddresses,
     interner: Interner,
     sequence: u64,
     /// Told once the snapshots that follow from the events so far are published.
@@ -104,6 +108,7 @@ impl Writer {
             insights,
             meshes: BTreeMap::new(),
             addresses: Arc::default(),
+            dataplanes: DataplaneAddresses::default(),
             interner: Interner::default(),
             sequence: 0,
             drained: Vec::new(),
@@ -181,8 +186,16 @@ impl Writer {
             _ => {}
         }
         let mesh = if key.kind == Kind::Mesh { &key.name } else { &key.mesh };
-        if key.kind == Kind::Dataplane && object.is_none() {
-            self.insights.remove(&ProxyId::new(&key.mesh, &key.name));
+        if key.kind == Kind::Dataplane {
+            let proxy = ProxyId::new(&key.mesh, &key.name);
+            let address = match object.as_ref().map(|object| &object.spec) {
+                Some(Spec::Dataplane(spec)) => Some(spec.networking.address),
+                _ => None,
+            };
+            self.dataplanes.set(&proxy, address);
+            if object.is_none() {
+                self.insights.remove(&proxy);
+            }
         }
         self.meshes.entry(mesh.clone()).or_default().apply(key, object, presence);
     }
@@ -199,7 +212,10 @@ impl Writer {
                     self.insights.remove(&proxy);
                 }
             }
-            Event::Unready { proxy, .. } | Event::Observed(proxy) | Event::Heard(proxy)
+            Event::Unready { proxy, .. }
+            | Event::Observed(proxy)
+            | Event::Counted(proxy)
+            | Event::Heard(proxy)
                 if proxy.mesh.is_empty() => {}
             // What waits for it goes out when this is published.
             Event::IngressSettled => {}
@@ -217,6 +233,7 @@ impl Writer {
                 self.mesh(&proxy).change_presence(&proxy.name, |p| p.unready(ports));
             }
             Event::Observed(proxy) => self.mesh(&proxy).observe(&proxy.name),
+            Event::Counted(proxy) => self.mesh(&proxy).counted(&proxy.name),
             Event::Heard(proxy) => self.heard(&proxy, now),
             Event::Unheard { replica, stream, since } => {
                 self.leaving.push(Leaving { at: now + UNHEARD_AFTER, replica, stream, since });
@@ -283,6 +300,7 @@ impl Writer {
             ingress,
             offers,
             addresses: calls,
+            dataplanes,
             interner,
             sequence,
             drained,
@@ -307,7 +325,7 @@ impl Writer {
             let _ = offers.send(mesh.offer(name, authority.zone(), &self.insights, &acknowledged));
         }
         for (name, mesh) in meshes.iter_mut() {
-            mesh.report(name, authority.zone(), &self.insights, offers);
+            mesh.report(name, authority.zone(), &self.insights, dataplanes, offers);
         }
         meshes.retain(|_, mesh| !mesh.is_over());
         for done in drained.drain(..) {

@@ -13,7 +13,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Status, Streaming};
-use ursa_crds::{Kind, MeshZoneSpec, ObjectKey, Spec, Tags};
+use ursa_crds::{
+    DataplaneInsightSpec, Kind, MeshZoneSpec, ObjectKey, PeerTransport, Spec, Tags, UnauthenticatedPeer,
+};
 use ursa_identity::{DataplaneClaims, ReplicaClaims, Tokens, UserClaims, ZoneClaims};
 use ursa_index::ProxyInsight;
 use ursa_model::ProxyId;
@@ -42,7 +44,16 @@ async fn every_replica_knows_what_any_sees_and_a_proxy_moves_without_being_lost(
         replica.is_led_by(&a);
     }
     // After the first set, as differences.
-    let _three = c.connect("web-3", 12);
+    let three = c.connect("web-3", 12);
+    let let_in: Arc<[_]> = [UnauthenticatedPeer {
+        port: 80,
+        transport: PeerTransport::Plaintext,
+        address: Some("192.0.2.7".parse().unwrap()),
+        dataplane: None,
+        count: 1,
+        last_seen: at(13),
+    }]
+    .into();
     for replica in [&a, &b, &c] {
         for name in all {
             let known = replica.sees("connected", name, |known| known.connected).await;
@@ -50,6 +61,13 @@ async fn every_replica_knows_what_any_sees_and_a_proxy_moves_without_being_lost(
             assert_eq!(known.certificate.unwrap().backend, "ca-1");
             replica.reports(name, true).await;
         }
+    }
+    three.unauthenticated_peers(&let_in);
+    for replica in [&a, &b, &c] {
+        let known = replica.sees("let in", "web-3", |known| !known.unauthenticated_peers.is_empty()).await;
+        assert_eq!(known.unauthenticated_peers, let_in);
+        let shows = |spec: &DataplaneInsightSpec| spec.unauthenticated_peers[..] == *let_in;
+        replica.reports_that("somebody was let in", "web-3", shows).await;
     }
     // From b to c; that b lost it comes at any time.
     let _moved = c.connect("web-2", 20);

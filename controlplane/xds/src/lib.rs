@@ -4,6 +4,7 @@
 
 mod access;
 mod ads;
+mod peers;
 mod review;
 mod session;
 mod stream;

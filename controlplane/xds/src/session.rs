@@ -1,4 +1,5 @@
-//! Agents' sessions: registration of the dataplane, readiness, draining, and the signing of certificates.
+//! Agents' sessions: registration of the dataplane, readiness, draining, whom proxies let in without an identity of the
+//! mesh, and the signing of certificates.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -22,6 +23,7 @@ use ursa_proto::agent::{
 
 use crate::Context;
 use crate::access::{Caller, excluded, key_of, refuse_excluded};
+use crate::peers;
 
 /// How long an agent may take to say who it is.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -143,7 +145,8 @@ async fn serve(
         insight.envoy_version.clone_from(&hello.envoy_version);
     });
     tracing::info!(%proxy, agent = hello.agent_version, envoy = hello.envoy_version, "agent connected");
-    let welcome = Welcome { node_id: proxy.to_string(), zone: context.zone.clone() };
+    let welcome =
+        Welcome { node_id: proxy.to_string(), zone: context.zone.clone(), takes_unauthenticated_peers: true };
     let _ = send(sender, to_agent::Message::Welcome(welcome)).await;
     let snapshots = context.index.subscribe(&proxy).await;
     let snapshots = snapshots.ok_or_else(|| Status::unavailable("the control plane is stopping"))?;
@@ -302,6 +305,9 @@ async fn converse(
                     let ports: BTreeSet<u16> = unready.filter_map(|inbound| inbound.port.try_into().ok()).collect();
                     connection.unready(ports);
                 }
+                Some(Ok(FromAgent { message: Some(from_agent::Message::UnauthenticatedPeers(told)) })) => {
+                    connection.unauthenticated_peers(&peers::read(told));
+                }
                 Some(Ok(FromAgent { message: Some(from_agent::Message::Draining(_)) })) => {
                     connection.drain().await;
                     let key = key_of(proxy);
@@ -310,7 +316,11 @@ async fn converse(
                     }
                     return Ok(());
                 }
-                Some(Ok(_)) => return Err(Status::invalid_argument("Hello may come only once")),
+                Some(Ok(FromAgent { message: Some(from_agent::Message::Hello(_)) })) => {
+                    return Err(Status::invalid_argument("Hello may come only once"));
+                }
+                // From a newer agent.
+                Some(Ok(FromAgent { message: None })) => {}
             }
         }
     }

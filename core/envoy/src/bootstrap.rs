@@ -1,4 +1,5 @@
-//! Envoy's bootstrap: everything comes over one delta ADS stream from the agent's Unix socket.
+//! Envoy's bootstrap: everything comes over one delta ADS stream from the agent's Unix socket, and
+//! access logs go there.
 //! Source: <https://www.envoyproxy.io/docs/envoy/latest/api-v3/config/bootstrap/v3/bootstrap.proto>.
 
 use std::path::PathBuf;
@@ -6,7 +7,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 /// The static cluster that stands for the agent.
-const AGENT_CLUSTER: &str = "ursa-agent";
+pub(crate) const AGENT_CLUSTER: &str = "ursa-agent";
 
 /// What differs between two proxies' bootstraps.
 #[derive(Clone, Debug)]

@@ -122,7 +122,7 @@ fn chain(name: &str, filter_chain_match: Option<FilterChainMatch>, cluster: &str
     FilterChain {
         name: name.to_owned(),
         filter_chain_match,
-        filters: vec![listener::tcp_proxy(name, ClusterSpecifier::Cluster(cluster.to_owned()), 1)],
+        filters: vec![listener::tcp_proxy(name, ClusterSpecifier::Cluster(cluster.to_owned()), 1, None)],
         ..Default::default()
     }
 }

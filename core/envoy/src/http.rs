@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use envoy_types::pb::envoy::config::accesslog::v3::AccessLog;
 use envoy_types::pb::envoy::config::core::v3::HttpProtocolOptions;
 use envoy_types::pb::envoy::config::listener::v3::Filter;
 use envoy_types::pb::envoy::config::rbac::v3::principal::{Authenticated, Identifier};
@@ -18,7 +19,7 @@ use envoy_types::pb::envoy::config::route::v3::{
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::{Rbac, RbacPerRoute};
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::{
-    CodecType, ForwardClientCertDetails, SetCurrentClientCertDetails, RouteSpecifier,
+    CodecType, ForwardClientCertDetails, HcmAccessLogOptions, SetCurrentClientCertDetails, RouteSpecifier,
 };
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpConnectionManager, HttpFilter, LocalReplyConfig, Rds, http_filter,
@@ -40,7 +41,13 @@ const MAX_CONNECTION_DURATION: Duration = Duration::from_hours(1);
 /// A permission is checked when a stream begins; one that goes on for longer than this is checked again.
 const MAX_STREAM_DURATION: Duration = Duration::from_hours(1);
 
-pub(crate) fn inbound_manager(name: &str, protocol: Protocol, authenticated: bool) -> Filter {
+/// With a log, each request is logged when it begins.
+pub(crate) fn inbound_manager(
+    name: &str,
+    protocol: Protocol,
+    authenticated: bool,
+    log: Option<AccessLog>,
+) -> Filter {
     let mut filters = Vec::new();
     if authenticated {
         // No rules here: each route configuration brings its own (an absent one refuses, see `inbound_routes`).
@@ -48,11 +55,11 @@ pub(crate) fn inbound_manager(name: &str, protocol: Protocol, authenticated: boo
     }
     filters.push(http_filter(ROUTER, any(Router::default())));
     let max_stream_duration = authenticated.then_some(MAX_STREAM_DURATION);
-    manager(name, protocol, filters, max_stream_duration, Some(retry::marked_replies()))
+    manager(name, protocol, filters, max_stream_duration, Some(retry::marked_replies()), log)
 }
 
 pub(crate) fn outbound_manager(name: &str, protocol: Protocol) -> Filter {
-    manager(name, protocol, vec![http_filter(ROUTER, any(Router::default()))], None, None)
+    manager(name, protocol, vec![http_filter(ROUTER, any(Router::default()))], None, None, None)
 }
 
 fn manager(
@@ -61,7 +68,9 @@ fn manager(
     http_filters: Vec<HttpFilter>,
     max_stream_duration: Option<Duration>,
     local_reply_config: Option<LocalReplyConfig>,
+    log: Option<AccessLog>,
 ) -> Filter {
+    let at_start = HcmAccessLogOptions { flush_access_log_on_new_request: true, ..Default::default() };
     let codec = if protocol == Protocol::Http2 { CodecType::Http2 } else { CodecType::Http1 };
     network_filter(
         "envoy.filters.network.http_connection_manager",
@@ -70,6 +79,8 @@ fn manager(
             stat_prefix: name.to_owned(),
             http_filters,
             local_reply_config,
+            access_log_options: log.is_some().then_some(at_start),
+            access_log: log.into_iter().collect(),
             normalize_path: bool_value(true),
             merge_slashes: true,
             // What a caller says of its identity is never passed on.

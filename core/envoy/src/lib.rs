@@ -5,6 +5,7 @@
 //! resource was built from and of [`TRANSLATOR_REVISION`], never of encoded bytes (protobuf maps encode in random
 //! order).
 
+mod access_log;
 mod bootstrap;
 mod capture;
 mod cluster;
@@ -19,6 +20,7 @@ mod tls;
 mod translate;
 pub mod wire;
 
+pub use access_log::{Transport, log_of, peers};
 pub use bootstrap::{BootstrapSettings, bootstrap};
 pub use narrowing::{closed, listener_of_callers, narrows, with_generation};
 pub use resource::{Interner, Resource, ResourceKey, ResourceType};

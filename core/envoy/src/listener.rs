@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use envoy_types::pb::envoy::config::accesslog::v3::AccessLog;
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::listener::v3::{
     Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter, filter, listener_filter,
@@ -10,11 +11,12 @@ use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::Tl
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::weighted_cluster::ClusterWeight;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::{
-    ClusterSpecifier, WeightedCluster,
+    ClusterSpecifier, TcpAccessLogOptions, WeightedCluster,
 };
 use envoy_types::pb::google::protobuf::{Any, BoolValue};
 use ursa_model::{Inbound, Outbound, Protocol};
 
+use crate::access_log::{self, Transport};
 use crate::pack::{any, bool_value, duration, socket_address, transport_socket, uint};
 use crate::{http, tls};
 
@@ -42,17 +44,17 @@ pub(crate) fn inbound(
     callers_secret: &str,
     captured: bool,
 ) -> Any {
-    let to_app = |name: &str| tcp_proxy(name, ClusterSpecifier::Cluster(app_cluster.to_owned()), 1);
-    let filter = |name: &str, authenticated| match inbound.protocol {
-        Protocol::Tcp => to_app(name),
-        protocol => http::inbound_manager(name, protocol, authenticated),
+    let to_app = |name: &str, log| tcp_proxy(name, ClusterSpecifier::Cluster(app_cluster.to_owned()), 1, log);
+    let filter = |authenticated| match inbound.protocol {
+        Protocol::Tcp => to_app(name, None),
+        protocol => http::inbound_manager(name, protocol, authenticated, None),
     };
     let listener = |chains| {
         let listener = listener(name, inbound.address, inbound.port, TrafficDirection::Inbound, chains);
         Listener { bind_to_port: unbound(captured), ..listener }
     };
     let Some(tls) = &inbound.tls else {
-        return any(listener(vec![FilterChain { filters: vec![filter(name, false)], ..Default::default() }]));
+        return any(listener(vec![FilterChain { filters: vec![filter(false)], ..Default::default() }]));
     };
     let mut chains = vec![FilterChain {
         name: "mesh".into(),
@@ -61,7 +63,7 @@ pub(crate) fn inbound(
             application_protocols: vec![tls::ALPN.into()],
             ..Default::default()
         }),
-        filters: vec![filter(name, true)],
+        filters: vec![filter(true)],
         transport_socket_connect_timeout: duration(HANDSHAKE_TIMEOUT),
         transport_socket: transport_socket(tls::downstream(callers_secret)),
         ..Default::default()
@@ -70,17 +72,23 @@ pub(crate) fn inbound(
     if tls.permissive {
         let strangers = strangers(name);
         chains.push(FilterChain {
-            name: "other-tls".into(),
+            name: Transport::Tls.chain().into(),
             filter_chain_match: Some(FilterChainMatch {
                 transport_protocol: "tls".into(),
                 ..Default::default()
             }),
-            filters: vec![to_app(&strangers)],
+            filters: vec![to_app(&strangers, Some(access_log::tcp(name, Transport::Tls)))],
             ..Default::default()
         });
         default_filter_chain = Some(FilterChain {
-            name: "plaintext".into(),
-            filters: vec![filter(&strangers, false)],
+            name: Transport::Plaintext.chain().into(),
+            filters: vec![match inbound.protocol {
+                Protocol::Tcp => to_app(&strangers, Some(access_log::tcp(name, Transport::Plaintext))),
+                protocol => {
+                    let log = access_log::http(name, Transport::Plaintext);
+                    http::inbound_manager(&strangers, protocol, false, Some(log))
+                }
+            }],
             ..Default::default()
         });
     }
@@ -109,7 +117,7 @@ fn tls_inspector() -> ListenerFilter {
 
 pub(crate) fn outbound(name: &str, outbound: &Outbound, captured: bool) -> Any {
     let filter = match outbound.protocol {
-        Protocol::Tcp => tcp_proxy(name, shares(outbound), CONNECT_ATTEMPTS),
+        Protocol::Tcp => tcp_proxy(name, shares(outbound), CONNECT_ATTEMPTS, None),
         protocol => http::outbound_manager(name, protocol),
     };
     let chain = FilterChain { filters: vec![filter], ..Default::default() };
@@ -133,7 +141,12 @@ pub(crate) fn ingress(name: &str, address: IpAddr, port: u16, routes: &[(String,
                 transport_protocol: "tls".into(),
                 ..Default::default()
             }),
-            filters: vec![tcp_proxy(name, ClusterSpecifier::Cluster(cluster.clone()), CONNECT_ATTEMPTS)],
+            filters: vec![tcp_proxy(
+                name,
+                ClusterSpecifier::Cluster(cluster.clone()),
+                CONNECT_ATTEMPTS,
+                None,
+            )],
             ..Default::default()
         })
         .collect();
@@ -179,12 +192,21 @@ fn shares(outbound: &Outbound) -> ClusterSpecifier {
     }
 }
 
-pub(crate) fn tcp_proxy(stat_prefix: &str, cluster: ClusterSpecifier, attempts: u32) -> Filter {
+/// With a log, each connection is logged when it begins.
+pub(crate) fn tcp_proxy(
+    stat_prefix: &str,
+    cluster: ClusterSpecifier,
+    attempts: u32,
+    log: Option<AccessLog>,
+) -> Filter {
+    let at_start = TcpAccessLogOptions { flush_access_log_on_start: true, ..Default::default() };
     network_filter(
         "envoy.filters.network.tcp_proxy",
         any(TcpProxy {
             stat_prefix: stat_prefix.to_owned(),
             max_connect_attempts: uint(attempts),
+            access_log_options: log.is_some().then_some(at_start),
+            access_log: log.into_iter().collect(),
             cluster_specifier: Some(cluster),
             ..Default::default()
         }),

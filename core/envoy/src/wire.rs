@@ -1,7 +1,11 @@
-//! The delta xDS protocol's messages and services, re-exported so that the generated code is compiled once.
+//! The messages and services of delta xDS and of access logs, re-exported so that the generated code is compiled once.
 //! Source: <https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#incremental-xds>.
 
 pub use envoy_types::pb::envoy::config::core::v3::Node;
+pub use envoy_types::pb::envoy::service::accesslog::v3::access_log_service_server::{
+    AccessLogService, AccessLogServiceServer,
+};
+pub use envoy_types::pb::envoy::service::accesslog::v3::{StreamAccessLogsMessage, StreamAccessLogsResponse};
 pub use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 pub use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::{
     AggregatedDiscoveryService, AggregatedDiscoveryServiceServer,

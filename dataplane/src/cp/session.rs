@@ -1,30 +1,36 @@
-//! The session: who the agent is, what the control plane wants it to have, whether the application is ready.
+//! The session: who the agent is, what the control plane wants it to have, whether the application is ready, and whom the
+//! proxy let in without an identity of the mesh.
 //!
-//! Invariant: Hello comes first, then the readiness as it is, then only changes.
+//! Invariant: Hello comes first, then readiness and peers as they are, then only changes.
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 use tracing::error;
+use ursa_envoy::Transport;
 use ursa_proto::agent::agent_client::AgentClient;
 use ursa_proto::agent::{
-    Draining, FromAgent, Hello, Identity, InboundReadiness, Name, Readiness as WireReadiness, ToAgent,
-    Welcome, from_agent, to_agent,
+    Draining, FromAgent, Hello, Identity, InboundReadiness, Name, PeerTransport, Readiness as WireReadiness,
+    ToAgent, UnauthenticatedPeer, UnauthenticatedPeers, Welcome, from_agent, to_agent,
 };
 
 use crate::certificates::renewal::Announced;
 use crate::cp::{End, Link};
 use crate::dns::{Addresses, Names};
+use crate::peers::{Peer, PeerCounter, Seen};
 use crate::probe::Readiness;
 
 /// How long the control plane may take to welcome an agent.
 const WELCOME_WITHIN: Duration = Duration::from_secs(10);
+
+/// Between two times that changed peers are told.
+const PEERS_EVERY: Duration = Duration::from_secs(5);
 
 /// An accepted session.
 pub(super) struct Session {
@@ -32,6 +38,7 @@ pub(super) struct Session {
     pub(super) node_id: String,
     /// The zone.
     pub(super) zone: String,
+    takes_peers: bool,
     // Few messages, all of our making.
     outgoing: mpsc::UnboundedSender<FromAgent>,
     incoming: Streaming<ToAgent>,
@@ -53,8 +60,9 @@ impl Session {
             .await
             .map_err(|_| Status::deadline_exceeded("the control plane does not answer"))??;
         match first {
-            Some(to_agent::Message::Welcome(Welcome { node_id, zone })) => {
-                Ok(Self { node_id, zone, outgoing, incoming })
+            Some(to_agent::Message::Welcome(welcome)) => {
+                let Welcome { node_id, zone, takes_unauthenticated_peers: takes_peers } = welcome;
+                Ok(Self { node_id, zone, takes_peers, outgoing, incoming })
             }
             None => Err(End::Closed),
             Some(to_agent::Message::Identity(_) | to_agent::Message::Names(_)) => {
@@ -67,12 +75,16 @@ impl Session {
     pub(super) async fn run(
         &mut self,
         readiness: &mut watch::Receiver<Readiness>,
+        peers: &mut watch::Receiver<PeerCounter>,
         announced: &watch::Sender<Option<Announced>>,
         names: &watch::Sender<Arc<Names>>,
         draining: &CancellationToken,
     ) -> End {
         self.tell(&readiness.borrow_and_update().clone());
+        self.tell_peers(&peers.borrow_and_update());
         let mut drains = false;
+        // When changed peers are to be told; `None`: nothing has changed.
+        let (mut peers_told, mut peers_due) = (Instant::now(), None);
         loop {
             tokio::select! {
                 message = self.incoming.message() => match message {
@@ -85,6 +97,13 @@ impl Session {
                 Ok(()) = readiness.changed() => {
                     let readiness = readiness.borrow_and_update().clone();
                     self.tell(&readiness);
+                }
+                Ok(()) = peers.changed(), if self.takes_peers && peers_due.is_none() => {
+                    peers_due = Some(peers_told + PEERS_EVERY);
+                }
+                () = sleep_until(peers_due.unwrap_or(peers_told)), if peers_due.is_some() => {
+                    (peers_told, peers_due) = (Instant::now(), None);
+                    self.tell_peers(&peers.borrow_and_update());
                 }
                 () = draining.cancelled(), if !drains => {
                     drains = true;
@@ -100,6 +119,28 @@ impl Session {
             .map(|(port, ready)| InboundReadiness { port: (*port).into(), ready: *ready })
             .collect();
         send(&self.outgoing, from_agent::Message::Readiness(WireReadiness { inbounds }));
+    }
+
+    fn tell_peers(&self, counter: &PeerCounter) {
+        if self.takes_peers {
+            let peers = counter.iter().map(peer).collect();
+            send(&self.outgoing, from_agent::Message::UnauthenticatedPeers(UnauthenticatedPeers { peers }));
+        }
+    }
+}
+
+fn peer((peer, seen): (&Peer, &Seen)) -> UnauthenticatedPeer {
+    let transport = match peer.transport {
+        Transport::Plaintext => PeerTransport::Plaintext,
+        Transport::Tls => PeerTransport::Tls,
+    };
+    let last_seen = seen.last.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    UnauthenticatedPeer {
+        port: peer.port.into(),
+        transport: transport.into(),
+        address: peer.address.map(|address| address.to_string()).unwrap_or_default(),
+        count: seen.count,
+        last_seen_ms: last_seen.as_millis().try_into().unwrap_or(u64::MAX),
     }
 }
 

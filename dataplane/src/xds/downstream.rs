@@ -1,4 +1,4 @@
-//! The delta ADS server for Envoy, on a Unix socket in the run folder.
+//! The server for Envoy, on a Unix socket in the run folder: delta ADS, and the access log of permissive inbounds.
 //!
 //! Invariant: only a process of this very user is heard; the folder is closed to all others, too.
 
@@ -15,11 +15,12 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{debug, warn};
 use ursa_envoy::wire::{
-    AggregatedDiscoveryService, AggregatedDiscoveryServiceServer, DeltaDiscoveryRequest,
-    DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
+    AccessLogServiceServer, AggregatedDiscoveryService, AggregatedDiscoveryServiceServer,
+    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
 };
 
 use crate::files::remove_stale;
+use crate::peers::AccessLog;
 use crate::xds::engine::{Handle, Stopped};
 
 /// Binds the socket; a stale one is replaced.
@@ -32,11 +33,13 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
 pub async fn serve(
     listener: UnixListener,
     engine: Handle,
+    access_log: AccessLog,
     shutdown: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     let incoming = UnixListenerStream::new(listener).filter_map(|stream| ready(stream.map(own).transpose()));
     tonic::transport::Server::builder()
         .add_service(AggregatedDiscoveryServiceServer::new(Downstream { engine }))
+        .add_service(AccessLogServiceServer::new(access_log))
         .serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned())
         .await
 }

@@ -16,7 +16,7 @@ use ursa_model::{SpiffeId, TrustDomain};
 
 use crate::mesh::LOCALHOST;
 
-const HOUR: Duration = Duration::from_hours(1);
+pub(crate) const HOUR: Duration = Duration::from_hours(1);
 
 /// A workload of the same mesh that calls.
 pub(crate) struct Caller {
@@ -35,6 +35,11 @@ impl Caller {
 
     /// A connection to the proxy, if the handshake begins well.
     pub(crate) async fn connect(&self, port: u16) -> Option<TlsStream<TcpStream>> {
+        self.handshake(TcpStream::connect((LOCALHOST, port)).await.ok()?, b"ursa").await
+    }
+
+    /// The same with this protocol, over a connection that is there.
+    pub(crate) async fn handshake(&self, tcp: TcpStream, alpn: &[u8]) -> Option<TlsStream<TcpStream>> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let key = PrivateKeyDer::try_from(self.key.serialize_der()).unwrap();
         let mut config = rustls::ClientConfig::builder_with_provider(provider.clone())
@@ -44,8 +49,7 @@ impl Caller {
             .with_custom_certificate_verifier(Arc::new(Later(provider)))
             .with_client_auth_cert(self.chain.clone(), key)
             .unwrap();
-        config.alpn_protocols = vec![b"ursa".to_vec()];
-        let tcp = TcpStream::connect((LOCALHOST, port)).await.ok()?;
+        config.alpn_protocols = vec![alpn.to_vec()];
         let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
         connector.connect(ServerName::try_from("mesh").unwrap(), tcp).await.ok()
     }

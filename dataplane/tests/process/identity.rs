@@ -8,12 +8,10 @@ use ursa_identity::{ZoneCa, verify_leaf};
 use ursa_model::{IdentityPattern, InboundTls, TrustDomain};
 
 use crate::agent::Agent;
-use crate::caller::Caller;
+use crate::caller::{Caller, HOUR};
 use crate::mesh::{Model, echo, free_port};
 use crate::plane::{Plane, Resources, authority, spiffe_id};
 use crate::wait::eventually;
-
-const HOUR: Duration = Duration::from_hours(1);
 
 fn model(port: u16, application: std::net::SocketAddr, authorities: &[&ZoneCa]) -> Resources {
     let domain = TrustDomain::new("east", "default");

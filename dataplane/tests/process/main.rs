@@ -10,6 +10,7 @@ mod health;
 mod identity;
 mod mesh;
 mod narrowings;
+mod peers;
 mod plane;
 mod plane_tls;
 mod readiness;

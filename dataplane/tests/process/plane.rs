@@ -25,8 +25,8 @@ use ursa_identity::{ClientCerts, ServerTls, ZoneCa};
 use ursa_model::{SpiffeId, TrustDomain};
 use ursa_proto::agent::agent_server::{Agent, AgentServer};
 use ursa_proto::agent::{
-    FromAgent, Hello, Identity, Names, SignCertificateRequest, SignCertificateResponse, ToAgent, Welcome,
-    from_agent, to_agent,
+    FromAgent, Hello, Identity, Names, PeerTransport, SignCertificateRequest, SignCertificateResponse,
+    ToAgent, UnauthenticatedPeer, Welcome, from_agent, to_agent,
 };
 
 use crate::mesh::LOCALHOST;
@@ -64,6 +64,10 @@ pub(crate) struct State {
     pub(crate) presented: Vec<bool>,
     /// Port → ready, in the order in which it was said.
     pub(crate) readiness: Vec<BTreeMap<u32, bool>>,
+    /// An older one, which ends a session that tells it of peers.
+    pub(crate) knows_no_peers: bool,
+    /// Port, transport, address, and count, each time that peers were told.
+    pub(crate) peers: Vec<Vec<(u32, PeerTransport, String, u64)>>,
     pub(crate) drains: usize,
     pub(crate) signed: usize,
     /// By type: what the agent said it holds at the beginning of its newest stream.
@@ -193,16 +197,17 @@ impl Agent for Shared {
             return Err(Status::invalid_argument("the first message must be Hello"));
         };
         let (outgoing, receiver) = mpsc::unbounded_channel();
-        {
+        let takes_unauthenticated_peers = {
             let mut state = self.state.lock().unwrap();
             state.hellos.push(hello);
             state.presented.push(presented);
             if let Some(status) = &state.refusal {
                 return Err(status.clone());
             }
-        }
+            !state.knows_no_peers
+        };
         let say = move |message| outgoing.send(Ok(ToAgent { message: Some(message) }));
-        let welcome = Welcome { node_id: NODE_ID.into(), zone: "east".into() };
+        let welcome = Welcome { node_id: NODE_ID.into(), zone: "east".into(), takes_unauthenticated_peers };
         let _ = say(to_agent::Message::Welcome(welcome));
         let shared = self.clone();
         tokio::spawn(async move {
@@ -233,11 +238,18 @@ impl Agent for Shared {
                             let inbounds = readiness.inbounds.into_iter().map(|one| (one.port, one.ready));
                             shared.state.lock().unwrap().readiness.push(inbounds.collect());
                         }
+                        Some(from_agent::Message::UnauthenticatedPeers(told)) if takes_unauthenticated_peers => {
+                            let peer = |peer: UnauthenticatedPeer| {
+                                (peer.port, peer.transport(), peer.address.clone(), peer.count)
+                            };
+                            let peers = told.peers.into_iter().map(peer).collect();
+                            shared.state.lock().unwrap().peers.push(peers);
+                        }
                         Some(from_agent::Message::Draining(_)) => {
                             shared.state.lock().unwrap().drains += 1;
                             return;
                         }
-                        Some(from_agent::Message::Hello(_)) | None => return,
+                        _ => return,
                     },
                     _ = changes.changed() => {}
                 }

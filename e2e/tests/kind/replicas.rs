@@ -11,7 +11,7 @@ use ursa_e2e::eventually;
 use ursa_e2e::kind::{Kind, SYSTEM, json, kubectl, with};
 
 /// Replicas agree within this time, also when one is replaced.
-const BOUND: Duration = Duration::from_secs(30);
+pub(super) const BOUND: Duration = Duration::from_secs(30);
 
 /// The replicas that serve: their pods' names.
 async fn replicas() -> anyhow::Result<Vec<String>> {
@@ -73,6 +73,12 @@ impl Api {
         let list: Value = answer.json().await?;
         Ok(list["items"].as_array().context("items")?.clone())
     }
+}
+
+/// What any replica shows of the mesh's dataplanes.
+pub(super) async fn insights(mesh: &str) -> anyhow::Result<Vec<Value>> {
+    let replicas = replicas().await?;
+    Api::of(replicas.first().context("no replica serves")?).await?.insights(mesh).await
 }
 
 /// Whether a replica shows all pods of the namespace, connected and with a certificate.

@@ -4,6 +4,8 @@ use serde_json::Value;
 use ursa_e2e::kind::{Kind, SOON, apply, deployment, kubectl, with};
 use ursa_e2e::{eventually, rounds};
 
+use super::replicas::{BOUND, insights};
+
 /// Envoy's drain time, and some seconds.
 const CUT_WITHIN: std::time::Duration = std::time::Duration::from_secs(12);
 
@@ -130,6 +132,33 @@ async fn a_narrowing_ends_what_it_forbids_and_an_addition_nothing() -> anyhow::R
     .await
 }
 
+/// The insight of a workload's only pod names the only pod of another as let in without an identity: in the clear, at the
+/// server's HTTP port.
+async fn names_as_let_in(kind: &Kind, server: &str, caller: &str) -> anyhow::Result<()> {
+    let path = "jsonpath={.items[*].status.podIP}";
+    let selector = format!("app={caller}");
+    let address = kind.kubectl(&["get", "pods", "--selector", &selector, "--output", path]).await?;
+    let address = address.trim();
+    anyhow::ensure!(address.parse::<std::net::IpAddr>().is_ok(), "{caller} is at {address:?}");
+    eventually(&format!("the insight of {server} names {caller}"), BOUND, async || {
+        let insights = insights(&kind.name).await?;
+        let of_server = |spec: &&Value| {
+            spec["dataplane"].as_str().is_some_and(|name| name.starts_with(&format!("{server}-")))
+        };
+        let spec = insights.iter().map(|insight| &insight["spec"]).find(of_server);
+        let let_in = spec.and_then(|spec| spec["unauthenticatedPeers"].as_array());
+        let named = let_in.into_iter().flatten().any(|peer| {
+            (&peer["address"], &peer["transport"], &peer["port"]) == (&address.into(), &"Plaintext".into(), &8080.into())
+                && peer["count"].as_u64() > Some(0)
+                // It is not in the mesh, so there is no dataplane at its address.
+                && peer["dataplane"].is_null()
+        });
+        anyhow::ensure!(named, "{address} is not named: {let_in:?}");
+        Ok(())
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn from_permissive_to_strict_the_mesh_loses_nothing() -> anyhow::Result<()> {
     with("strict", async |kind| {
@@ -138,6 +167,8 @@ async fn from_permissive_to_strict_the_mesh_loses_nothing() -> anyhow::Result<()
         kind.permit("allow", "client", "web").await?;
         kind.known("client", "http://web/").await?;
         kind.answered("stranger", "http://web/").await?;
+        // Before Strict one can see whom it will refuse.
+        names_as_let_in(kind, "web", "stranger").await?;
         let load = kind.load("client", "http://web/").await?;
         let held = kind.start("client", &["hold", "web:9001"]).await?;
         for round in 0..rounds(1, 20) {

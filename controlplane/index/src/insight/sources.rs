@@ -121,21 +121,23 @@ impl Sources {
         stream: u64,
         upserts: Vec<(ProxyId, String, ProxyInsight)>,
         removals: Vec<ProxyId>,
-    ) -> Option<Vec<ProxyId>> {
+    ) -> Option<Vec<(ProxyId, bool)>> {
         let other = self.others.get_mut(replica).filter(|other| other.stream == stream)?;
         let mut changed = Vec::with_capacity(upserts.len() + removals.len());
         for (proxy, version, insight) in upserts {
             if proxy.mesh.is_empty() {
                 self.ingresses.insert(proxy.clone());
             }
+            let before = other.said.get(&proxy);
+            let more = before.is_none_or(|(_, before)| insight.differs_in_more_than_peers(before));
             other.said.insert(proxy.clone(), (version, insight));
-            changed.push(proxy);
+            changed.push((proxy, more));
         }
         for proxy in &removals {
             other.said.remove(proxy);
         }
         removals.iter().for_each(|proxy| self.forget_ingress(proxy));
-        changed.extend(removals);
+        changed.extend(removals.into_iter().map(|proxy| (proxy, true)));
         Some(changed)
     }
 

@@ -200,3 +200,24 @@ async fn who_does_not_fetch_news_gets_each_proxy_once_and_the_latest_state() {
     insights.remove(&proxy());
     assert_eq!(timeout(second, news.next()).await.unwrap(), [proxy()].into());
 }
+
+#[test]
+fn whom_a_proxy_let_in_at_another_replica_is_told_apart_from_what_others_go_by() {
+    let insights = heard(&[("a", connected(10))]);
+    let stream = insights.joined("a");
+    let let_in = UnauthenticatedPeer {
+        port: 80,
+        transport: ursa_crds::PeerTransport::Plaintext,
+        address: None,
+        dataplane: None,
+        count: 1,
+        last_seen: at(11),
+    };
+    let insight = ProxyInsight { unauthenticated_peers: [let_in].into(), ..connected(10) };
+    let take = |insight: &ProxyInsight| {
+        insights.take("a", stream, vec![(proxy(), "v".into(), insight.clone())], vec![])
+    };
+    assert_eq!(take(&insight), Some(vec![(proxy(), false)]));
+    assert_eq!(take(&ProxyInsight { connected: false, ..insight.clone() }), Some(vec![(proxy(), true)]));
+    assert_eq!(insights.get(&proxy()).unwrap().unauthenticated_peers, insight.unauthenticated_peers);
+}

@@ -1,4 +1,15 @@
 use super::*;
+use crate::addresses::DataplaneAddresses;
+
+#[test]
+fn whom_a_proxy_let_in_is_reported_and_nothing_is_worked_out() {
+    let mut mesh = MeshState::default();
+    mesh.counted("web-1");
+    assert!(!mesh.dirty && !mesh.offer_dirty && mesh.deadline().is_none());
+    let (sender, mut reports) = tokio::sync::mpsc::unbounded_channel();
+    mesh.report("m", "east", &Insights::default(), &DataplaneAddresses::default(), &sender);
+    assert!(reports.try_recv().is_ok() && reports.try_recv().is_err());
+}
 
 /// A state that waits for nothing must say so: the writer would never sleep.
 #[tokio::test]

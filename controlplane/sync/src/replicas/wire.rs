@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use ursa_crds::{PeerTransport, UnauthenticatedPeer};
 use ursa_envoy::{ResourceKey, ResourceType};
 use ursa_index::{Certificate, ProxyInsight, Rejection};
 use ursa_model::{ProxyId, fingerprint};
@@ -34,6 +35,7 @@ pub(super) fn insight(insight: &ProxyInsight) -> (String, Insight) {
         certificate,
         subsets,
         unready,
+        unauthenticated_peers,
     } = insight;
     let rejected: Vec<_> = rejections
         .iter()
@@ -43,7 +45,7 @@ pub(super) fn insight(insight: &ProxyInsight) -> (String, Insight) {
         .collect();
     let held = certificate.as_ref().map(|held| (&held.backend, held.expires, held.signed_at));
     let times = (connected_at, disconnected_at, unheard_since);
-    let does = (subsets.as_ref(), unready);
+    let does = (subsets.as_ref(), unready, unauthenticated_peers.as_ref());
     let version = fingerprint(&(connected, times, (agent_version, envoy_version), &rejected, &held, does));
     let rejections = rejected.into_iter().map(|(type_url, name, version, message)| replicas::Rejection {
         type_url: type_url.to_owned(),
@@ -63,6 +65,7 @@ pub(super) fn insight(insight: &ProxyInsight) -> (String, Insight) {
             unready: ports.iter().map(|port| u32::from(*port)).collect(),
         }),
         subsets: subsets.iter().cloned().collect(),
+        unauthenticated_peers: unauthenticated_peers.iter().map(peer).collect(),
         certificate: held.map(|(backend, expires, signed_at)| replicas::Certificate {
             backend: backend.clone(),
             expires: time(Some(expires)),
@@ -70,6 +73,31 @@ pub(super) fn insight(insight: &ProxyInsight) -> (String, Insight) {
         }),
     };
     (version.to_string(), wire)
+}
+
+fn peer(peer: &UnauthenticatedPeer) -> replicas::UnauthenticatedPeer {
+    // Each replica looks up by itself which dataplane has the address.
+    let UnauthenticatedPeer { port, transport, address, dataplane: _, count, last_seen } = peer;
+    replicas::UnauthenticatedPeer {
+        port: u32::from(*port),
+        tls: *transport == PeerTransport::Tls,
+        address: address.map(|address| address.to_string()).unwrap_or_default(),
+        count: *count,
+        last_seen: time(Some(*last_seen)),
+    }
+}
+
+fn read_peer(peer: replicas::UnauthenticatedPeer) -> Result<UnauthenticatedPeer, String> {
+    let replicas::UnauthenticatedPeer { port, tls, address, count, last_seen } = peer;
+    let read_address = |text: String| text.parse().map_err(|error| format!("address of a peer: {error}"));
+    Ok(UnauthenticatedPeer {
+        port: port.try_into().map_err(|_| format!("port of a peer: {port} is no port"))?,
+        transport: if tls { PeerTransport::Tls } else { PeerTransport::Plaintext },
+        address: Some(address).filter(|text| !text.is_empty()).map(read_address).transpose()?,
+        dataplane: None,
+        count,
+        last_seen: read_time("last_seen", &last_seen)?.ok_or("last_seen of a peer is missing")?,
+    })
 }
 
 pub(super) fn delta(delta: engine::Delta<ProxyId, Insight>) -> Delta {
@@ -124,6 +152,11 @@ fn read_insight(insight: Insight) -> Result<ProxyInsight, String> {
         certificate: insight.certificate.map(certificate).transpose()?,
         subsets: Arc::new(insight.subsets.into_iter().collect()),
         unready: insight.readiness.map(readiness).transpose()?,
+        unauthenticated_peers: insight
+            .unauthenticated_peers
+            .into_iter()
+            .map(read_peer)
+            .collect::<Result<_, _>>()?,
     })
 }
 
@@ -159,6 +192,19 @@ mod tests {
             certificate: Some(Certificate { backend: "ca".into(), expires: at(9), signed_at: Some(at(1)) }),
             subsets: Arc::new(["a.ursa".to_owned()].into()),
             unready: Some([80].into()),
+            unauthenticated_peers: [
+                (PeerTransport::Plaintext, Some("10.0.0.7".parse().unwrap())),
+                (PeerTransport::Tls, None),
+            ]
+            .map(|(transport, address)| UnauthenticatedPeer {
+                port: 80,
+                transport,
+                address,
+                dataplane: None,
+                count: 3,
+                last_seen: at(5),
+            })
+            .into(),
         };
         for known in [known, ProxyInsight::default()] {
             let (version, said) = insight(&known);
@@ -166,7 +212,10 @@ mod tests {
             // What happens all the time is no news.
             let counted = ProxyInsight { acknowledged: 7, responses: 8, ..known.clone() };
             assert_eq!(insight(&counted).0, version);
-            assert_ne!(insight(&ProxyInsight { connected: !known.connected, ..known }).0, version);
+            assert_ne!(insight(&ProxyInsight { connected: !known.connected, ..known.clone() }).0, version);
+            let others = known.unauthenticated_peers.iter().skip(1).cloned().collect();
+            let fewer = ProxyInsight { unauthenticated_peers: others, ..known.clone() };
+            assert_eq!(insight(&fewer).0 == version, fewer == known);
         }
     }
 }

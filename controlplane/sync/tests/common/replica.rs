@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
-use ursa_crds::{Kind, ObjectKey, Spec};
+use ursa_crds::{DataplaneInsightSpec, Kind, ObjectKey, Spec};
 use ursa_identity::Tokens;
 use ursa_index::{Authority, Certificate, Connection, Index, ProxyInsight};
 use ursa_model::ProxyId;
@@ -109,12 +109,21 @@ impl Replica {
 
     /// What the REST API shows under `dataplaneinsights`.
     pub(crate) async fn reports(&self, name: &str, connected: bool) {
+        self.reports_that("reported so", name, |spec| spec.connected == connected).await;
+    }
+
+    pub(crate) async fn reports_that(
+        &self,
+        what: &str,
+        name: &str,
+        condition: impl Fn(&DataplaneInsightSpec) -> bool,
+    ) {
         let key = ObjectKey::in_mesh(Kind::DataplaneInsight, "default", &format!("east.{name}"));
         let reported = |store: &Store| match store.get(&key).map(|object| object.spec.clone()) {
-            Some(Spec::DataplaneInsight(spec)) => spec.connected == connected,
+            Some(Spec::DataplaneInsight(spec)) => condition(&spec),
             _ => false,
         };
-        until(&self.store, "reported so", reported).await;
+        until(&self.store, what, reported).await;
     }
 }
 

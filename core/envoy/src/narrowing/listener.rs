@@ -23,7 +23,7 @@ pub(super) fn narrows(old: &Any, new: &Any) -> bool {
 /// The same listener, but it ends every connection.
 pub(super) fn closed(listener: &Any) -> Option<Any> {
     let listener = Listener::decode(listener.value.as_slice()).ok()?;
-    let nowhere = tcp_proxy(&listener.name, ClusterSpecifier::Cluster(NOWHERE.into()), 1);
+    let nowhere = tcp_proxy(&listener.name, ClusterSpecifier::Cluster(NOWHERE.into()), 1, None);
     Some(any(Listener {
         filter_chains: vec![FilterChain { filters: vec![nowhere], ..Default::default() }],
         default_filter_chain: None,

@@ -1,7 +1,8 @@
 //! `ZoneIngress`, `MeshZone` and `DataplaneInsight`.
 
 use ursa_crds::{
-    DataplaneInsightSpec, MeshZoneSpec, Object, Protocol, SocketSpec, WorkloadIdentity, ZoneIngressSpec,
+    DataplaneInsightSpec, MAX_UNAUTHENTICATED_PEERS, MeshZoneSpec, Object, Protocol, SocketSpec,
+    WorkloadIdentity, ZoneIngressSpec,
 };
 use ursa_model::SpiffeId;
 
@@ -43,6 +44,8 @@ pub(super) fn check_dataplane_insight(object: &Object, spec: &DataplaneInsightSp
     problems.require(object.meta.name == expected, "metadata.name", format!("must be {expected}"));
     problems.at_most(1000, spec.inbounds.len(), "spec.inbounds");
     problems.at_most(1000, spec.rejections.len(), "spec.rejections");
+    let peers = spec.unauthenticated_peers.len();
+    problems.at_most(MAX_UNAUTHENTICATED_PEERS, peers, "spec.unauthenticatedPeers");
 }
 
 pub(super) fn check_mesh_zone(object: &Object, spec: &MeshZoneSpec, problems: &mut Problems) {
