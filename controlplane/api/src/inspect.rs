@@ -1,5 +1,6 @@
 //! What is observed, and what follows from the resources for each proxy. Proxies are known in their own zone only.
 
+use std::cell::LazyCell;
 use std::collections::BTreeMap;
 
 use axum::extract::{Path, State};
@@ -53,7 +54,7 @@ pub(crate) async fn insights(
     };
     let mut dataplanes = state.store.list_in_mesh(Kind::Dataplane, &mesh);
     dataplanes.retain(|dataplane| dataplane.meta.namespace.is_empty());
-    let addresses = addresses(&state.store);
+    let addresses = LazyCell::new(|| addresses(&state.store));
     let items: Vec<Value> = dataplanes
         .iter()
         .map(|object| {
@@ -107,7 +108,7 @@ pub(crate) async fn dataplane(
     state.store.get(&key).ok_or_else(missing)?;
     if view == "insight" {
         let insight = index.insights().get(&proxy).unwrap_or_default();
-        let value = insight_value(&insight, &addresses(&state.store));
+        let value = insight_value(&insight, &LazyCell::new(|| addresses(&state.store)));
         return Ok(body::answer(StatusCode::OK, &headers, &value));
     }
     let known = index.inspect(&proxy).await.ok_or_else(missing)?;
@@ -148,7 +149,11 @@ fn addresses(store: &Store) -> DataplaneAddresses {
     addresses
 }
 
-fn insight_value(insight: &ProxyInsight, addresses: &DataplaneAddresses) -> Value {
+/// `addresses` are looked up only for who let somebody in.
+fn insight_value(
+    insight: &ProxyInsight,
+    addresses: &LazyCell<DataplaneAddresses, impl FnOnce() -> DataplaneAddresses>,
+) -> Value {
     let ProxyInsight {
         connected,
         connected_at,
@@ -165,6 +170,10 @@ fn insight_value(insight: &ProxyInsight, addresses: &DataplaneAddresses) -> Valu
         subsets: _,
         unready: _,
     } = insight;
+    let peers = match &unauthenticated_peers[..] {
+        [] => Vec::new(),
+        peers => addresses.named(peers),
+    };
     let rejections: Vec<Value> = rejections
         .iter()
         .map(|(key, rejection)| {
@@ -186,7 +195,7 @@ fn insight_value(insight: &ProxyInsight, addresses: &DataplaneAddresses) -> Valu
         "acknowledged": acknowledged,
         "responses": responses,
         "rejections": rejections,
-        "unauthenticatedPeers": addresses.named(unauthenticated_peers),
+        "unauthenticatedPeers": peers,
         "certificateBackend": certificate.as_ref().map(|held| &held.backend),
         "certificateExpires": certificate.as_ref().map(|held| held.expires),
     })

@@ -44,17 +44,26 @@ pub(crate) fn inbound(
     callers_secret: &str,
     captured: bool,
 ) -> Any {
-    let to_app = |name: &str, log| tcp_proxy(name, ClusterSpecifier::Cluster(app_cluster.to_owned()), 1, log);
-    let filter = |authenticated| match inbound.protocol {
-        Protocol::Tcp => to_app(name, None),
-        protocol => http::inbound_manager(name, protocol, authenticated, None),
+    let to_app = |stat_prefix: &str, log: Option<Transport>| {
+        let log = log.map(|transport| access_log::tcp(name, transport));
+        tcp_proxy(stat_prefix, ClusterSpecifier::Cluster(app_cluster.to_owned()), 1, log)
+    };
+    let filter = |stat_prefix: &str, authenticated, log: Option<Transport>| match inbound.protocol {
+        Protocol::Tcp => to_app(stat_prefix, log),
+        protocol => {
+            let log = log.map(|transport| access_log::http(name, transport));
+            http::inbound_manager(stat_prefix, protocol, authenticated, log)
+        }
     };
     let listener = |chains| {
         let listener = listener(name, inbound.address, inbound.port, TrafficDirection::Inbound, chains);
         Listener { bind_to_port: unbound(captured), ..listener }
     };
     let Some(tls) = &inbound.tls else {
-        return any(listener(vec![FilterChain { filters: vec![filter(false)], ..Default::default() }]));
+        return any(listener(vec![FilterChain {
+            filters: vec![filter(name, false, None)],
+            ..Default::default()
+        }]));
     };
     let mut chains = vec![FilterChain {
         name: "mesh".into(),
@@ -63,7 +72,7 @@ pub(crate) fn inbound(
             application_protocols: vec![tls::ALPN.into()],
             ..Default::default()
         }),
-        filters: vec![filter(true)],
+        filters: vec![filter(name, true, None)],
         transport_socket_connect_timeout: duration(HANDSHAKE_TIMEOUT),
         transport_socket: transport_socket(tls::downstream(callers_secret)),
         ..Default::default()
@@ -77,18 +86,12 @@ pub(crate) fn inbound(
                 transport_protocol: "tls".into(),
                 ..Default::default()
             }),
-            filters: vec![to_app(&strangers, Some(access_log::tcp(name, Transport::Tls)))],
+            filters: vec![to_app(&strangers, Some(Transport::Tls))],
             ..Default::default()
         });
         default_filter_chain = Some(FilterChain {
             name: Transport::Plaintext.chain().into(),
-            filters: vec![match inbound.protocol {
-                Protocol::Tcp => to_app(&strangers, Some(access_log::tcp(name, Transport::Plaintext))),
-                protocol => {
-                    let log = access_log::http(name, Transport::Plaintext);
-                    http::inbound_manager(&strangers, protocol, false, Some(log))
-                }
-            }],
+            filters: vec![filter(&strangers, false, Some(Transport::Plaintext))],
             ..Default::default()
         });
     }

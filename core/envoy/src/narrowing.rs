@@ -22,15 +22,12 @@ use crate::pack::any;
 use crate::resource::ResourceType;
 use crate::wire::Any;
 
+pub use callers::narrows;
+
 /// The listener whose callers the secret of this name decides on; `None` for any other secret.
 pub fn listener_of_callers(secret: &str) -> Option<String> {
     let address = secret.strip_prefix("callers:").or_else(|| secret.strip_prefix("members:"))?;
     Some(format!("inbound:{address}"))
-}
-
-/// Whether the new secret refuses somebody whom the old one accepts. What cannot be read counts as narrower.
-pub fn narrows(old: &Any, new: &Any) -> bool {
-    callers::narrows(old, new)
 }
 
 /// What takes the place of the last-good version of a resource after Envoy refused `wanted`: a version of `good` that
@@ -38,7 +35,7 @@ pub fn narrows(old: &Any, new: &Any) -> bool {
 pub fn closed(resource_type: ResourceType, name: &str, good: &Any, wanted: &Any) -> Option<Any> {
     match resource_type {
         ResourceType::Secret if listener_of_callers(name).is_some() => {
-            callers::narrows(good, wanted).then(|| callers::closed(good))?
+            narrows(good, wanted).then(|| callers::closed(good))?
         }
         ResourceType::Listener if name.starts_with("inbound:") => {
             listener::narrows(good, wanted).then(|| listener::closed(good))?
@@ -60,6 +57,26 @@ pub fn with_generation(listener: &Any, generation: u64) -> Option<Any> {
         metadata.filter_metadata.insert("ursa".into(), fields.clone());
     }
     Some(any(listener))
+}
+
+/// Whose identities count.
+enum Identities {
+    /// All, and those who have none where nobody needs one.
+    Any,
+    /// Those that start with one of these.
+    Prefixed(Vec<String>),
+}
+
+impl Identities {
+    fn cover(&self, others: &Self) -> bool {
+        match (self, others) {
+            (Self::Any, _) => true,
+            (Self::Prefixed(_), Self::Any) => false,
+            (Self::Prefixed(own), Self::Prefixed(others)) => {
+                others.iter().all(|other| own.iter().any(|prefix| other.starts_with(prefix)))
+            }
+        }
+    }
 }
 
 #[cfg(test)]

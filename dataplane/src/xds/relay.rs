@@ -294,9 +294,8 @@ impl Relay {
             }
             Outcome::Refused { name, version, mut message } => {
                 let refused = (resource_type, name.as_str(), version.as_str());
-                let (closed, closes) = narrowing::close(&mut self.good, &mut self.wanted, refused);
-                changed |= closes;
-                if closed {
+                changed |= narrowing::close(&mut self.good, &mut self.wanted, refused);
+                if narrowing::is_closed(&self.good, resource_type, &name) {
                     message.push_str(narrowing::CLOSED_NOTE);
                 }
                 let first = self.refusals.refuse(resource_type, &name, &version, &message);

@@ -8,7 +8,7 @@ use ursa_identity::ZoneCa;
 use ursa_model::{IdentityPattern, InboundTls, Protocol, TrustDomain};
 
 use crate::agent::{Agent, is_gone};
-use crate::caller::Caller;
+use crate::caller::{Caller, HOUR};
 use crate::mesh::{Model, answers, echo, free_port, http, talk};
 use crate::plane::{Plane, Resources, authority};
 use crate::wait::eventually;
@@ -72,7 +72,7 @@ async fn a_refused_narrowing_of_tcp_callers_closes_the_inbound() {
     let wider = inbound.resources(&signer, &["caller", "late"], &[("west", "no certificate")]);
     let narrower = inbound.resources(&signer, &["other"], &[("west", "no certificate either")]);
     let mut plane = Plane::start(good.clone()).await;
-    plane.set(|state| state.authority = Some((signer, std::time::Duration::from_hours(1))));
+    plane.set(|state| state.authority = Some((signer, HOUR)));
     let mut agent = Agent::start(&plane);
     let open = eventually("the caller is let in", async || caller.greeted(port).await).await;
 
@@ -120,7 +120,7 @@ async fn a_refused_narrowing_of_http_callers_closes_the_inbound() {
     let good = inbound.resources(&signer, &["caller"], &[]);
     let narrower = inbound.spoilt(inbound.resources(&signer, &["other"], &[]), ResourceType::Route);
     let plane = Plane::start(good.clone()).await;
-    plane.set(|state| state.authority = Some((signer, std::time::Duration::from_hours(1))));
+    plane.set(|state| state.authority = Some((signer, HOUR)));
     let _agent = Agent::start(&plane);
     let status = async |expected| (caller.status(port).await == Some(expected)).then_some(());
     eventually("the caller is served", async || status(200).await).await;
@@ -141,7 +141,7 @@ async fn an_inbound_that_does_not_become_strict_is_closed() {
     let open = Model::new().inbound(port, inbound.application, None).resources();
     let strict = inbound.resources(&signer, &["caller"], &[]);
     let plane = Plane::start(open.clone()).await;
-    plane.set(|state| state.authority = Some((signer, std::time::Duration::from_hours(1))));
+    plane.set(|state| state.authority = Some((signer, HOUR)));
     let agent = Agent::start(&plane);
     answers(port, "app").await;
     plane.set(|state| state.resources = inbound.spoilt(strict.clone(), ResourceType::Listener));

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use ursa_identity::ZoneCa;
 use ursa_model::{IdentityPattern, InboundTls, Protocol, TrustDomain};
@@ -11,25 +11,9 @@ use ursa_proto::agent::PeerTransport::{Plaintext, Tls};
 
 use crate::agent::Agent;
 use crate::caller::{Caller, HOUR};
-use crate::mesh::{LOCALHOST, Model, echo, free_port};
+use crate::mesh::{LOCALHOST, Model, echo, free_port, http};
 use crate::plane::{Plane, Resources, authority};
 use crate::wait::{SOON, eventually};
-
-/// An application that answers each HTTP request.
-async fn web() -> SocketAddr {
-    let listener = TcpListener::bind((LOCALHOST, 0)).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                while read_head(&mut stream).await.is_some() {
-                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
-                }
-            });
-        }
-    });
-    address
-}
 
 /// Reads up to an empty line; `None` if it is no HTTP.
 async fn read_head(stream: &mut TcpStream) -> Option<String> {
@@ -86,10 +70,11 @@ fn model(authority: &ZoneCa, tcp: (u16, SocketAddr), http: (u16, SocketAddr)) ->
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_calls_without_an_identity_is_told_by_peer_and_the_mesh_is_not() {
+    let application = http().await;
     let (tcp, http) = (free_port(), free_port());
     let authority = authority();
     let caller = Caller::new(&authority);
-    let mut plane = Plane::start(model(&authority, (tcp, echo("app").await), (http, web().await))).await;
+    let mut plane = Plane::start(model(&authority, (tcp, echo("app").await), (http, application))).await;
     plane.set(|state| state.authority = Some((authority, HOUR)));
     let _agent = Agent::start(&plane);
     eventually("mutual TLS works", async || caller.meets(tcp).await).await;
@@ -139,7 +124,7 @@ async fn a_control_plane_that_knows_nothing_of_peers_is_told_nothing_of_them() {
     let tcp = free_port();
     let authority = authority();
     let mut plane =
-        Plane::start(model(&authority, (tcp, echo("app").await), (free_port(), web().await))).await;
+        Plane::start(model(&authority, (tcp, echo("app").await), (free_port(), http().await))).await;
     plane.set(|state| (state.knows_no_peers, state.authority) = (true, Some((authority, HOUR))));
     let agent = Agent::start(&plane);
     drop(eventually("plaintext gets in", async || talks(2, tcp).await).await);

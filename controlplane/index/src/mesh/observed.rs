@@ -14,7 +14,7 @@ impl MeshState {
     /// Something was observed of a proxy that changes nothing for others.
     pub(crate) fn observe(&mut self, proxy: &str) {
         self.offer_dirty = true;
-        self.observed.insert(proxy.to_owned());
+        self.counted(proxy);
     }
 
     /// A proxy let somebody in without an identity of the mesh: only who reads reports is to know.

@@ -6,12 +6,13 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
 use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 use prost::Message as _;
 
+use super::Identities;
 use crate::pack::any;
 use crate::tls;
 use crate::wire::Any;
 
 /// Whether the new secret refuses somebody whom the old one accepts. What cannot be read counts as narrower.
-pub(super) fn narrows(old: &Any, new: &Any) -> bool {
+pub fn narrows(old: &Any, new: &Any) -> bool {
     match (Accepted::read(old), Accepted::read(new)) {
         (Some(old), Some(new)) => !new.covers(&old),
         _ => true,
@@ -29,8 +30,7 @@ pub(super) fn closed(secret: &Any) -> Option<Any> {
 struct Accepted {
     /// (trust domain, roots).
     domains: Vec<(String, Vec<u8>)>,
-    /// Prefixes of identities; `None`: any.
-    prefixes: Option<Vec<String>>,
+    identities: Identities,
 }
 
 impl Accepted {
@@ -55,20 +55,17 @@ impl Accepted {
                 _ => None,
             })
             .collect::<Option<Vec<_>>>()?;
-        let prefixes = (!prefixes.is_empty()).then(|| prefixes.into_iter().flatten().collect());
-        Some(Self { domains, prefixes })
+        let identities = if prefixes.is_empty() {
+            Identities::Any
+        } else {
+            Identities::Prefixed(prefixes.into_iter().flatten().collect())
+        };
+        Some(Self { domains, identities })
     }
 
     fn covers(&self, other: &Self) -> bool {
         let domains = other.domains.iter().all(|domain| self.domains.contains(domain));
-        let prefixes = match (&self.prefixes, &other.prefixes) {
-            (None, _) => true,
-            (Some(_), None) => false,
-            (Some(own), Some(others)) => {
-                others.iter().all(|other| own.iter().any(|prefix| other.starts_with(prefix)))
-            }
-        };
-        domains && prefixes
+        domains && self.identities.cover(&other.identities)
     }
 }
 

@@ -7,14 +7,15 @@ use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::RbacPerRoute;
 use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 use prost::Message as _;
 
+use super::Identities;
 use crate::http::{RBAC, refused};
 use crate::pack::any;
 use crate::wire::Any;
 
 /// Whether the new routes refuse somebody whom the old ones let in. What cannot be read counts as narrower.
 pub(super) fn narrows(old: &Any, new: &Any) -> bool {
-    match (Admitted::read(old), Admitted::read(new)) {
-        (Some(old), Some(new)) => !new.covers(&old),
+    match (admitted(old), admitted(new)) {
+        (Some(old), Some(new)) => !new.cover(&old),
         _ => true,
     }
 }
@@ -25,31 +26,13 @@ pub(super) fn closed(routes: &Any) -> Option<Any> {
     Some(any(refused(&name)))
 }
 
-enum Admitted {
-    /// Plaintext: all.
-    Everybody,
-    /// Prefixes of identities.
-    Callers(Vec<String>),
-}
-
-impl Admitted {
-    fn read(routes: &Any) -> Option<Self> {
-        let routes = RouteConfiguration::decode(routes.value.as_slice()).ok()?;
-        let Some(rbac) = routes.typed_per_filter_config.get(RBAC) else { return Some(Self::Everybody) };
-        let Rules { policies, .. } = RbacPerRoute::decode(rbac.value.as_slice()).ok()?.rbac?.rules?;
-        let principals = policies.into_values().flat_map(|policy| policy.principals);
-        principals.map(prefix).collect::<Option<_>>().map(Self::Callers)
-    }
-
-    fn covers(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Everybody, _) => true,
-            (Self::Callers(_), Self::Everybody) => false,
-            (Self::Callers(own), Self::Callers(others)) => {
-                others.iter().all(|other| own.iter().any(|prefix| other.starts_with(prefix)))
-            }
-        }
-    }
+/// Without RBAC, in plaintext, nobody needs an identity.
+fn admitted(routes: &Any) -> Option<Identities> {
+    let routes = RouteConfiguration::decode(routes.value.as_slice()).ok()?;
+    let Some(rbac) = routes.typed_per_filter_config.get(RBAC) else { return Some(Identities::Any) };
+    let Rules { policies, .. } = RbacPerRoute::decode(rbac.value.as_slice()).ok()?.rbac?.rules?;
+    let principals = policies.into_values().flat_map(|policy| policy.principals);
+    principals.map(prefix).collect::<Option<_>>().map(Identities::Prefixed)
 }
 
 fn prefix(principal: Principal) -> Option<String> {

@@ -20,19 +20,19 @@ pub(super) fn upstream_version(version: &str) -> &str {
 
 /// Replaces the chains of the listener whose callers this secret decides on, if it accepts fewer than the one before.
 pub(super) fn replace_chains(wanted: &mut Cache, secret: &str, new: &Entry) {
+    let Some(listener) = listener_of_callers(secret) else { return };
     let Some(old) = wanted.get(ResourceType::Secret, secret) else { return };
-    if old.version != new.version && listener_of_callers(secret).is_some() && narrows(&old.body, &new.body) {
-        renew_chains(wanted, secret);
+    if old.version != new.version && narrows(&old.body, &new.body) {
+        renew_chains(wanted, &listener);
     }
 }
 
-fn renew_chains(wanted: &mut Cache, secret: &str) {
-    let Some(listener) = listener_of_callers(secret) else { return };
-    let Some(current) = wanted.get(ResourceType::Listener, &listener) else { return };
+fn renew_chains(wanted: &mut Cache, listener: &str) {
+    let Some(current) = wanted.get(ResourceType::Listener, listener) else { return };
     let generation = current.version.split_once(MARK).and_then(|(_, n)| n.parse().ok()).unwrap_or(0_u64) + 1;
     let Some(body) = with_generation(&current.body, generation) else { return };
     let version = format!("{}{MARK}{generation}", upstream_version(&current.version));
-    wanted.insert(ResourceType::Listener, &listener, Arc::new(Entry { version, body }));
+    wanted.insert(ResourceType::Listener, listener, Arc::new(Entry { version, body }));
 }
 
 /// The version of what lets nobody in; no version of the control plane is this, so it sends its own on every new stream.
@@ -41,28 +41,34 @@ const CLOSED: &str = "closed";
 /// What the control plane is told behind Envoy's reason.
 pub(super) const CLOSED_NOTE: &str = " (it may refuse callers that were let in before, so this inbound lets nobody in until a version is accepted)";
 
-/// After Envoy refused a version of a resource: whether its last-good version lets nobody in, which it is made to do if the
-/// refused one is wanted and may refuse somebody whom that lets in. The second is whether the last-good version changed.
+/// Whether the last-good version of a resource lets nobody in.
+pub(super) fn is_closed(good: &Cache, resource_type: ResourceType, name: &str) -> bool {
+    good.get(resource_type, name).is_some_and(|entry| entry.version == CLOSED)
+}
+
+/// After Envoy refused a version of a resource: makes its last-good version let nobody in, if the refused one is wanted and
+/// may refuse somebody whom that lets in. True: the last-good version changed.
 pub(super) fn close(
     good: &mut Cache,
     wanted: &mut Cache,
     (resource_type, name, version): (ResourceType, &str, &str),
-) -> (bool, bool) {
-    let Some(current) = good.get(resource_type, name) else { return (false, false) };
-    if current.version == CLOSED {
-        return (true, false);
-    }
+) -> bool {
+    let Some(current) = good.get(resource_type, name).filter(|current| current.version != CLOSED) else {
+        return false;
+    };
     let refused = wanted.get(resource_type, name).filter(|entry| entry.version == version);
     let refused = refused.filter(|refused| refused.version != current.version);
     let Some(body) = refused.and_then(|refused| closed(resource_type, name, &current.body, &refused.body))
     else {
-        return (false, false);
+        return false;
     };
     good.insert(resource_type, name, Arc::new(Entry { version: CLOSED.to_owned(), body }));
-    if resource_type == ResourceType::Secret {
-        renew_chains(wanted, name);
+    if resource_type == ResourceType::Secret
+        && let Some(listener) = listener_of_callers(name)
+    {
+        renew_chains(wanted, &listener);
     }
-    (true, true)
+    true
 }
 
 #[cfg(test)]
@@ -105,8 +111,10 @@ mod tests {
         let (plaintext, strict) = (Arc::new(listener("1", None)), Arc::new(listener("2", Some(tls))));
         let (mut good, mut wanted) = (Cache::default(), Cache::default());
         wanted.insert(Listener, name, strict);
-        let mut refuse =
-            |good: &mut Cache, version: &str| close(good, &mut wanted, (Listener, name, version));
+        let mut refuse = |good: &mut Cache, version: &str| {
+            let changed = close(good, &mut wanted, (Listener, name, version));
+            (is_closed(good, Listener, name), changed)
+        };
         assert_eq!(refuse(&mut good, "2"), (false, false), "nothing is in force");
         good.insert(Listener, name, plaintext.clone());
         // The last-good one itself, or one that is not wanted any more.
