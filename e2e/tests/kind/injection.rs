@@ -146,7 +146,7 @@ async fn a_workload_that_calls_at_its_first_instruction_is_answered() -> anyhow:
         let arguments = ["serve", "--http", "8080", "--first", "http://web/"];
         let several = deployment("eager", &arguments, "", "").replace("replicas: 1", "replicas: 8");
         kind.apply(&several).await?;
-        for round in 0..rounds(1, 60) {
+        for round in 0..rounds(1, 20) {
             if round > 0 {
                 kind.kubectl(&["rollout", "restart", "deployment/eager"]).await?;
             }

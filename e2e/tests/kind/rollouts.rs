@@ -15,7 +15,7 @@ async fn an_application_that_is_rolled_loses_no_request() -> anyhow::Result<()> 
         kind.answered("client", "http://web/").await?;
         let load = kind.load("client", "http://web/").await?;
         let anew = kind.start("client", &["load", "--anew", "http://web/"]).await?;
-        for _ in 0..rounds(1, 20) {
+        for _ in 0..rounds(1, 10) {
             kind.kubectl(&["rollout", "restart", "deployment/web"]).await?;
             kind.ready("web").await?;
         }
