@@ -49,8 +49,8 @@ test: build ## all tests, with real Envoys, a real Redis and a real Kubernetes c
 	@$(WITH_TOOLS) $(WITH_CAPTURE) $(WITH_HELM) $(WITH_CLUSTER) $(WITH_IMAGES) cargo test --workspace --no-fail-fast
 
 .PHONY: test-long
-test-long: build ## the tests on the cluster with many more rounds of what must never fail (about an hour)
-	@$(WITH_TOOLS) $(WITH_CLUSTER) $(WITH_IMAGES) URSA_TEST_LONG=1 cargo test --workspace --no-fail-fast --test 'kind*' -- --nocapture
+test-long: build ## the tests on the cluster with many more rounds of what must never fail (about half an hour)
+	@$(WITH_TOOLS) $(WITH_CLUSTER) $(WITH_IMAGES) URSA_TEST_LONG=1 cargo test --workspace --no-fail-fast --test 'kind*' --test zones -- --nocapture
 
 .PHONY: images
 images: ## makes the images of Ursa from a release build, with the machine's Docker; URSA_TAG (dev), URSA_IMAGE_PREFIX
@@ -63,7 +63,7 @@ cluster: ## makes the tests' Kubernetes cluster (from nothing about 10 minutes, 
 
 .PHONY: cluster-down
 cluster-down: ## removes the clusters, and the Docker engine that was started for them
-	@e2e/kind/cluster down ursa
+	@for name in ursa global east; do e2e/kind/cluster down $$name; done
 	@e2e/kind/engine down
 
 .PHONY: bench

@@ -73,6 +73,9 @@ pub(crate) enum Command {
     /// Make tokens
     #[command(subcommand)]
     Generate(Generate),
+    /// Let zones join; at a global control plane
+    #[command(subcommand)]
+    Zone(Zone),
     /// Print what installs Ursa in a Kubernetes cluster, for `kubectl apply -f -`
     #[command(subcommand)]
     Install(Install),
@@ -202,6 +205,24 @@ pub(crate) enum Generate {
     },
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum Zone {
+    /// Make a zone, if there is none of the name, and print its credential as a Secret, for `kubectl apply -f -` in its cluster
+    Create {
+        /// The zone
+        name: String,
+        /// The Secret's name [default: zone-NAME]
+        #[arg(long, value_name = "SECRET")]
+        secret: Option<String>,
+        /// The operator's namespace in the zone's cluster
+        #[arg(long, default_value = "ursa-system", value_name = "NAMESPACE")]
+        namespace: String,
+        /// How long the credential is valid, such as 24h; it is read again at each connect
+        #[arg(long, value_name = "DURATION", default_value = "8760h")]
+        valid_for: Duration,
+    },
+}
+
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct Validity {
     /// How long it is valid, such as 24h or 30m
@@ -291,6 +312,12 @@ pub(crate) struct ControlPlaneArgs {
     /// Of a zone: the Secret with the zone's token (`token`) and global's authorities (`ca.crt`)
     #[arg(long, value_name = "SECRET")]
     pub(crate) credential_secret: Option<String>,
+    /// A DNS name or IP address by which zones and users outside the cluster reach it, for its certificate; may be repeated
+    #[arg(long = "tls-name", value_name = "NAME")]
+    pub(crate) tls_names: Vec<String>,
+    /// The type of its Service [default: ClusterIP]
+    #[arg(long = "type", value_enum)]
+    pub(crate) service_type: Option<InstallServiceType>,
     #[command(flatten)]
     pub(crate) images: Images,
 }

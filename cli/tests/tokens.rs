@@ -5,9 +5,10 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::World;
+use common::{AUTHORITIES, World};
 use jiff::Timestamp;
 use serde_json::Value;
+use ursa_crds::ObjectKey;
 use ursa_identity::{DataplaneClaims, UserClaims, ZoneClaims};
 
 /// The token that stands alone on the standard output.
@@ -75,7 +76,11 @@ async fn users_zones_and_ingresses_get_tokens_of_their_own() {
     let file = world.file("ann", &format!("{user}\n"));
     world.run(&["get", "meshes", "--token-file", &file]).await.ok();
     let zone = token(&world, &["zone-token", "--zone", "west"]).await;
-    assert_eq!(world.tokens.verify_zone(&zone, now).unwrap(), ZoneClaims { zone: "west".into() });
+    let west = world.store.get(&ObjectKey::zone("west")).expect("there is the zone now");
+    let claims = ZoneClaims { zone: "west".into(), uid: west.meta.uid.clone() };
+    assert_eq!(world.tokens.verify_zone(&zone, now).unwrap(), claims);
+    let again = token(&world, &["zone-token", "--zone", "west"]).await;
+    assert_eq!(world.tokens.verify_zone(&again, now).unwrap(), claims, "it is the same zone");
     let ingress = token(&world, &["ingress-token", "--name", "in"]).await;
     assert_eq!(world.tokens.verify_dataplane(&ingress, now).unwrap().name, Some("in".into()));
 }
@@ -100,4 +105,37 @@ async fn what_is_no_request_is_usage_and_what_is_refused_is_named() {
         world.run(&["generate", "zone-token", "--zone", "z", "--valid-for", "1h", "-o", "json"]).await.ok();
     let json: Value = serde_json::from_str(&json).unwrap();
     assert!(json["token"].is_string() && json["expiresAt"].is_string(), "{:?}", json["expiresAt"]);
+}
+
+#[tokio::test]
+async fn a_zone_s_credential_is_a_secret_that_kubectl_takes() {
+    let world = World::start().await;
+    let printed = world.run(&["zone", "create", "east"]).await.ok();
+    let secret: Value = serde_saphyr::from_str(&printed).unwrap();
+    let meta = &secret["metadata"];
+    assert_eq!((&meta["name"], &meta["namespace"]), (&"zone-east".into(), &"ursa-system".into()));
+    assert!(meta["annotations"]["ursamesh.io/expires-at"].is_string(), "{meta}");
+    assert_eq!(secret["stringData"]["ca.crt"], AUTHORITIES);
+    let token = secret["stringData"]["token"].as_str().unwrap();
+    assert_eq!(world.tokens.verify_zone(token, Timestamp::now()).unwrap().zone, "east");
+    let other = [
+        "zone",
+        "create",
+        "west",
+        "--secret",
+        "global",
+        "--namespace",
+        "mesh",
+        "--valid-for",
+        "1h",
+        "-o",
+        "json",
+    ];
+    let secret: Value = serde_json::from_str(&world.run(&other).await.ok()).unwrap();
+    let meta = &secret["metadata"];
+    assert_eq!((&meta["name"], &meta["namespace"]), (&"global".into(), &"mesh".into()));
+    assert_eq!(
+        world.run(&["zone", "create", "no_label"]).await.failed(1),
+        "error: zone: must be a DNS label (422)\n"
+    );
 }

@@ -4,7 +4,7 @@ use kube_derive::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A zone. It appears by itself when its control plane connects for the first time.
+/// A zone. `ursactl zone create` makes it and prints its credential; its control plane connects with that.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "ursamesh.io",
@@ -15,6 +15,11 @@ use serde::{Deserialize, Serialize};
     status = "crate::Status",
     doc = "A zone of the system: one failure domain with one zone control plane.",
     printcolumn(name = "Enabled", type_ = "boolean", json_path = ".spec.enabled"),
+    printcolumn(
+        name = "State",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Online')].reason"
+    ),
     printcolumn(
         name = "Accepted",
         type_ = "string",

@@ -1,6 +1,6 @@
 //! A mesh of pods on the tests' cluster: Ursa installed as a user would, and a namespace and mesh of each test's own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -30,6 +30,25 @@ pub const SOON: Duration = Duration::from_secs(10);
 
 static INSTALLED: OnceCell<()> = OnceCell::const_new();
 
+tokio::task_local! {
+    /// The kubeconfig of the cluster that is meant; else that of the environment.
+    static KUBECONFIG: PathBuf;
+}
+
+/// Everything in the future that asks a cluster asks that of this kubeconfig. Tasks that it spawns do not.
+pub async fn at<T>(kubeconfig: &Path, future: impl Future<Output = T>) -> T {
+    KUBECONFIG.scope(kubeconfig.to_owned(), future).await
+}
+
+/// A command to the cluster that is meant.
+fn command(program: &str) -> Command {
+    let mut command = Command::new(program);
+    if let Ok(file) = KUBECONFIG.try_with(Clone::clone) {
+        command.env("KUBECONFIG", file);
+    }
+    command
+}
+
 /// A namespace whose pods get sidecars, in a mesh of its own.
 #[derive(Debug)]
 pub struct Kind {
@@ -45,7 +64,7 @@ pub async fn with(test: &str, body: impl AsyncFnOnce(&Kind) -> anyhow::Result<()
     match &result {
         Ok(()) => kind.end().await?,
         Err(error) => {
-            let bundle = kind.keep_evidence().await;
+            let bundle = kind.keep_evidence("").await;
             println!("{error:#}\nevidence: {}", bundle.display());
         }
     }
@@ -64,7 +83,7 @@ pub async fn apply(yaml: &str) -> anyhow::Result<String> {
 }
 
 async fn run(program: &str, arguments: &[&str], input: Option<&str>) -> anyhow::Result<String> {
-    let mut child = Command::new(program)
+    let mut child = command(program)
         .args(arguments)
         .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
         .stdout(Stdio::piped())
@@ -106,13 +125,24 @@ pub async fn install() -> anyhow::Result<()> {
 }
 
 async fn install_now() -> anyhow::Result<()> {
+    install_operator().await?;
+    install_control_plane(&[]).await
+}
+
+/// Installs the operator of this build.
+pub async fn install_operator() -> anyhow::Result<()> {
     let (ours, dataplane) = (image("ursa")?, image("ursa-dp")?);
     let images = ["--image", &ours, "--dataplane-image", &dataplane];
     let operator = ursactl(&[&["install", "operator"], &images[..]].concat()).await?;
     apply(&operator).await?;
     let deployment = "deployment/ursa-operator";
-    kubectl(&["--namespace", SYSTEM, "rollout", "status", deployment, "--timeout", STARTED]).await?;
-    apply(&ursactl(&["install", "control-plane"]).await?).await?;
+    kubectl(&["--namespace", SYSTEM, "rollout", "status", deployment, "--timeout", STARTED]).await.map(drop)
+}
+
+/// Installs a control plane with these arguments of `ursactl install control-plane`, and waits until it is ready.
+pub async fn install_control_plane(arguments: &[&str]) -> anyhow::Result<()> {
+    apply(&ursactl(&[&["install", "control-plane"], arguments].concat()).await?).await?;
+    let ours = image("ursa")?;
     eventually("the ControlPlane is ready in this build's version", Duration::from_mins(2), async || {
         let cp: Value = json(&["--namespace", SYSTEM, "get", "controlplane", "ursa"]).await?;
         anyhow::ensure!(condition(&cp, "Ready").as_deref() == Some("True"), "{}", cp["status"]);
@@ -148,12 +178,18 @@ impl Kind {
         let name = format!("{test}-{:05x}", std::process::id() & 0xf_ffff);
         let kind = Self { name };
         kind.mesh("").await?;
-        let name = &kind.name;
+        kind.namespace().await?;
+        Ok(kind)
+    }
+
+    /// Makes the namespace, whose pods get sidecars of the mesh of the same name.
+    pub async fn namespace(&self) -> anyhow::Result<()> {
+        let name = &self.name;
         apply(&format!(
             "{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}, labels: {{ursamesh.io/sidecar-injection: enabled}}, annotations: {{ursamesh.io/mesh: {name}}}}}}}"
         ))
-        .await?;
-        Ok(kind)
+        .await
+        .map(drop)
     }
 
     /// Writes the mesh; `spec`: in YAML's flow style without the outer braces, such as `mtls: {…}`.
@@ -302,7 +338,7 @@ impl Kind {
     /// Starts the tests' program in a pod; it goes on until it is stopped.
     pub async fn start(&self, deployment: &str, arguments: &[&str]) -> anyhow::Result<Running> {
         let deployment = format!("deployment/{deployment}");
-        let mut child = Command::new("kubectl")
+        let mut child = command("kubectl")
             .args(["--namespace", &self.name, "exec", "--stdin", &deployment, "--container", "app", "--"])
             .arg("/usr/local/bin/ursa-e2e-app")
             .args(arguments)
@@ -333,9 +369,10 @@ impl Kind {
         kubectl(&["delete", "mesh", &self.name]).await.map(drop)
     }
 
-    /// Objects, events, logs and the configuration of each Envoy; the folder.
-    async fn keep_evidence(&self) -> PathBuf {
-        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/e2e").join(&self.name);
+    /// Objects, events, logs and the configuration of each Envoy, of this cluster; the folder.
+    pub async fn keep_evidence(&self, cluster: &str) -> PathBuf {
+        let folder =
+            PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/e2e").join(&self.name).join(cluster);
         let _ = std::fs::create_dir_all(&folder);
         let keep = |file: &str, text: anyhow::Result<String>| {
             let _ = std::fs::write(folder.join(file), text.unwrap_or_else(|error| format!("{error:#}")));
@@ -343,7 +380,7 @@ impl Kind {
         let all = "pods,services,endpointslices,deployments,statefulsets,jobs,cronjobs,replicasets";
         keep("objects.yaml", self.kubectl(&["get", all, "--output", "yaml"]).await);
         keep("events.txt", self.kubectl(&["get", "events", "--sort-by", ".lastTimestamp"]).await);
-        let ours = "meshes,trafficpermissions,trafficroutes,zoneingresses,controlplanes";
+        let ours = "meshes,trafficpermissions,trafficroutes,zones,zoneinsights,meshzones,zoneingresses,controlplanes";
         keep("ursa.yaml", kubectl(&["get", ours, "--all-namespaces", "--output", "yaml"]).await);
         for part in ["ursa-operator", "ursa-cp", "ursa-webhook", "ursa-ingress"] {
             let selector = format!("app.kubernetes.io/name={part}");

@@ -16,6 +16,7 @@ mod repeat;
 mod resources;
 mod wait;
 mod world;
+pub mod zones;
 
 pub use api::Api;
 pub use apps::{Banner, Conversation, Echo, answer, call, refused, refused_plaintext};

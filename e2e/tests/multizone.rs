@@ -309,7 +309,10 @@ async fn an_empty_global_deletes_nothing_until_it_is_adopted() -> anyhow::Result
         let (_, zones) = mesh.global.api()?.send(reqwest::Method::GET, "/zones+state", None).await?;
         let items = zones["items"].as_array().cloned().unwrap_or_default();
         // They listen, and do not follow.
-        let count = items.iter().filter(|zone| zone["connected"] == true && zone["settled"] == false).count();
+        let count = items
+            .iter()
+            .filter(|zone| zone["state"] == "Online" && zone["secondsBehind"].as_u64() > Some(0))
+            .count();
         anyhow::ensure!(count == 3, "{zones}");
         Ok(())
     };

@@ -4,6 +4,8 @@
 //! bundle come to know it, signs from five sixths on, and the old one stays in the bundle until it ends.
 //! Invariant: every leaf verifies by every bundle that was published since two thirds of its authority's life.
 
+use std::net::IpAddr;
+
 use jiff::Timestamp;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
@@ -103,7 +105,9 @@ impl Authority {
         let Some(pem) = parse(&leaf.certificate) else { return false };
         let Some(authority) = parse(&self.current.certificate) else { return false };
         let (Ok(found), Ok(authority)) = (pem.parse_x509(), authority.parse_x509()) else { return false };
-        let mut expected: Vec<&str> = names.iter().map(String::as_str).collect();
+        // An address has many spellings.
+        let spelt = |name: &String| name.parse::<IpAddr>().map_or_else(|_| name.clone(), |ip| ip.to_string());
+        let mut expected: Vec<String> = names.iter().map(spelt).collect();
         expected.sort_unstable();
         found.verify_signature(Some(authority.public_key())).is_ok()
             && names_of(&found) == expected
@@ -181,18 +185,25 @@ fn fits(pair: &Pair) -> bool {
     certificate.public_key().subject_public_key.data.as_ref() == key.public_key_raw()
 }
 
-fn names_of<'a>(certificate: &X509Certificate<'a>) -> Vec<&'a str> {
+fn names_of(certificate: &X509Certificate<'_>) -> Vec<String> {
     let mut names = Vec::new();
     for extension in certificate.extensions() {
         if let ParsedExtension::SubjectAlternativeName(found) = extension.parsed_extension() {
             names.extend(found.general_names.iter().filter_map(|name| match name {
-                GeneralName::DNSName(name) => Some(*name),
+                GeneralName::DNSName(name) => Some((*name).to_owned()),
+                GeneralName::IPAddress(bytes) => address(bytes),
                 _ => None,
             }));
         }
     }
     names.sort_unstable();
     names
+}
+
+/// As it is written, from 4 or 16 bytes.
+fn address(bytes: &[u8]) -> Option<String> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok().map(|address| address.to_string())
 }
 
 /// The certificates of a PEM text as texts, in order.
@@ -217,7 +228,7 @@ mod tests {
     }
 
     fn names() -> Vec<String> {
-        vec!["ursa.ursa-system.svc".to_owned(), "ursa".to_owned()]
+        ["ursa.ursa-system.svc", "ursa", "192.0.2.7", "2001:DB8:0::1"].map(str::to_owned).into()
     }
 
     /// Whether the leaf is signed by one that the bundle holds.

@@ -26,6 +26,9 @@ pub(crate) struct RunArgs {
     /// The namespace of Ursa itself, whose pods get no sidecar.
     #[arg(long, env = "URSA_WEBHOOK_NAMESPACE", default_value = "ursa-system")]
     pub(crate) namespace: String,
+    /// In a zone: its global control plane, to which most resources belong.
+    #[arg(long, env = "URSA_WEBHOOK_GLOBAL_ADDRESS")]
+    pub(crate) global_address: Option<String>,
     /// What is logged: a level, or tracing directives.
     #[arg(long, env = "URSA_WEBHOOK_LOG", default_value = "info")]
     pub(crate) log: String,

@@ -18,7 +18,7 @@ struct Review {
     request: Option<Request>,
 }
 
-/// What the API server asks. Users, options and old objects are not looked at.
+/// What the API server asks. Users and options are not looked at.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Request {
@@ -33,6 +33,9 @@ pub(crate) struct Request {
     /// `null` when it is deleted.
     #[serde(default)]
     pub(crate) object: Value,
+    /// As it was; `null` when it is created.
+    #[serde(default)]
+    pub(crate) old_object: Value,
 }
 
 #[derive(Debug, Deserialize)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use ursa_crds::{GROUP, Kind, Object, ObjectKey, Problem, decode_value};
+use ursa_crds::{GROUP, Kind, Object, ObjectKey, Owner, Problem, decode_value};
 
 use crate::meshes::{Meshes, Seen};
 use crate::review::{FieldError, Request, Verdict};
@@ -23,13 +23,24 @@ const SUFFIX: &str = "abcde";
 #[derive(Clone)]
 pub(crate) struct Validator {
     pub(crate) meshes: Meshes,
+    /// In a zone: where its global control plane is.
+    pub(crate) global: Option<String>,
 }
 
 impl Validator {
     pub(crate) async fn judge(&self, request: &Request) -> Verdict {
         let Request { kind, sub_resource, operation, object, .. } = request;
-        let known = kind.group == GROUP && Kind::by_name(&kind.kind).is_some();
-        if !known || !sub_resource.is_empty() || !["CREATE", "UPDATE"].contains(&operation.as_str()) {
+        let Some(known) =
+            Kind::by_name(&kind.kind).filter(|_| kind.group == GROUP && sub_resource.is_empty())
+        else {
+            return Verdict::Allowed("not-judged");
+        };
+        if let Some(global) = &self.global
+            && let Some(reason) = foreign(known, request, global)
+        {
+            return Verdict::Refused { why: "foreign", message: reason, fields: Vec::new() };
+        }
+        if known.info().owner == Owner::Zone || !["CREATE", "UPDATE"].contains(&operation.as_str()) {
             return Verdict::Allowed("not-judged");
         }
         let problems = match decode_value(&document(object)) {
@@ -67,6 +78,23 @@ impl Validator {
             }),
         }
     }
+}
+
+/// Why an object is not a user's to write or delete in a zone: it belongs to global, or is a copy of what another zone owns.
+fn foreign(kind: Kind, request: &Request, global: &str) -> Option<String> {
+    let is_copy = |object: &Value| !object["metadata"]["annotations"][ORIGIN].is_null();
+    let owner = match kind.info().owner {
+        Owner::Global | Owner::GlobalOnly => {
+            format!("to the global control plane ({global}): change it there")
+        }
+        Owner::Zone if is_copy(&request.object) || is_copy(&request.old_object) => {
+            "to another zone, and is changed there only".to_owned()
+        }
+        _ => return None,
+    };
+    let object = if request.old_object.is_null() { &request.object } else { &request.old_object };
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    Some(format!("{kind} {name} belongs {owner}; in this zone it is a copy"))
 }
 
 /// Whether it was judged when it was written: it is a copy of another store's, or only waits for its end. What it depends on
@@ -133,8 +161,52 @@ mod tests {
             namespace: "demo".into(),
             operation: "CREATE".into(),
             object,
+            old_object: Value::Null,
         };
-        Validator { meshes }.judge(&request).await
+        Validator { meshes, global: None }.judge(&request).await
+    }
+
+    #[tokio::test]
+    async fn in_a_zone_users_write_nothing_that_belongs_to_others() {
+        let judged = async |kind: &str, operation: &str, object: Value, old_object: Value| {
+            let request = Request {
+                uid: "u".into(),
+                kind: GroupKind { group: GROUP.into(), kind: kind.into() },
+                resource: GroupResource { group: GROUP.into(), resource: kind.to_lowercase() },
+                sub_resource: String::new(),
+                namespace: "demo".into(),
+                operation: operation.into(),
+                object,
+                old_object,
+            };
+            let global = Some("https://global.example:5685".to_owned());
+            match (Validator { meshes: Meshes::of(&[]), global }).judge(&request).await {
+                Verdict::Allowed(why) => why.to_owned(),
+                Verdict::Refused { message, .. } => message,
+                verdict => panic!("{verdict:?}"),
+            }
+        };
+        let own = || permission(json!({"name": "p", "namespace": "demo"}), all());
+        let copy = |kind: &str| {
+            let annotations = json!({ORIGIN: json!({"name": "p"}).to_string()});
+            json!({"kind": kind, "metadata": {"name": "copy-1", "annotations": annotations}})
+        };
+        for (operation, object, old, name) in [
+            ("CREATE", own(), Value::Null, "p"),
+            ("UPDATE", own(), copy("TrafficPermission"), "copy-1"),
+            ("DELETE", Value::Null, copy("TrafficPermission"), "copy-1"),
+        ] {
+            let told = judged("TrafficPermission", operation, object, old).await;
+            let expected = format!(
+                "TrafficPermission {name} belongs to the global control plane (https://global.example:5685)"
+            );
+            assert!(told.starts_with(&expected), "{told}");
+        }
+        let deleted = judged("ZoneIngress", "DELETE", Value::Null, copy("ZoneIngress")).await;
+        assert!(deleted.contains("belongs to another zone"), "{deleted}");
+        let ingress = json!({"kind": "ZoneIngress", "metadata": {"name": "ingress"}});
+        assert_eq!(judged("ZoneIngress", "DELETE", Value::Null, ingress.clone()).await, "not-judged");
+        assert_eq!(judged("ZoneIngress", "CREATE", ingress, Value::Null).await, "not-judged");
     }
 
     fn permission(metadata: Value, sources: Value) -> Value {

@@ -16,11 +16,9 @@ pub(crate) async fn run(common: &Common, environment: &Environment, inspect: &In
     let mesh = common.mesh();
     let (titles, row, value): (&[&str], Row, Value) = match inspect {
         Inspect::Meshes => (&["NAME", "MTLS", "SERVICES", "INSTANCES"], mesh_row, meshes(&client).await?),
-        Inspect::Zones => (
-            &["NAME", "CONNECTED", "SETTLED", "HEARD", "VERSION"],
-            zone_row,
-            client.get(&["zones+state"]).await?,
-        ),
+        Inspect::Zones => {
+            (&["NAME", "STATE", "BEHIND", "HEARD", "VERSION"], zone_row, client.get(&["zones+state"]).await?)
+        }
         Inspect::Services => {
             let services = client.get(&["meshes", mesh, "services"]).await?;
             (&["SERVICE", "INSTANCES", "ZONES"], service_row, services)
@@ -82,7 +80,9 @@ fn mesh_row(mesh: &Value) -> Vec<String> {
 
 fn zone_row(zone: &Value) -> Vec<String> {
     let heard = since(&zone["heardAt"]);
-    vec![text(&zone["name"]), text(&zone["connected"]), text(&zone["settled"]), heard, text(&zone["version"])]
+    let behind =
+        zone["secondsBehind"].as_u64().map_or_else(|| "-".to_owned(), |seconds| format!("{seconds}s"));
+    vec![text(&zone["name"]), text(&zone["state"]), behind, heard, text(&zone["version"])]
 }
 
 fn service_row(service: &Value) -> Vec<String> {

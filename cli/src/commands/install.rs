@@ -83,6 +83,8 @@ fn control_plane(args: &ControlPlaneArgs) -> anyhow::Result<Value> {
         ("image", args.images.image.as_ref().map(|image| json!(image))),
         ("dataplaneImage", args.images.dataplane_image.as_ref().map(|image| json!(image))),
         ("zone", zone(args)?),
+        ("service", args.service_type.map(|service_type| json!({"type": kind_of(service_type)}))),
+        ("tls", (!args.tls_names.is_empty()).then(|| json!({"names": args.tls_names}))),
     ];
     for (field, value) in fields {
         if let Some(value) = value {
@@ -115,13 +117,16 @@ fn zone(args: &ControlPlaneArgs) -> anyhow::Result<Option<Value>> {
     }
 }
 
-fn zone_ingress(args: &ZoneIngressArgs) -> Value {
-    let service_type = match args.service_type {
+fn kind_of(service_type: InstallServiceType) -> ServiceType {
+    match service_type {
         InstallServiceType::LoadBalancer => ServiceType::LoadBalancer,
         InstallServiceType::NodePort => ServiceType::NodePort,
         InstallServiceType::ClusterIp => ServiceType::ClusterIP,
-    };
-    let mut service = json!({"type": service_type});
+    }
+}
+
+fn zone_ingress(args: &ZoneIngressArgs) -> Value {
+    let mut service = json!({"type": kind_of(args.service_type)});
     if let Some(port) = args.port {
         service["port"] = json!(port);
     }

@@ -9,6 +9,7 @@ pub(crate) mod get;
 pub(crate) mod inspect;
 pub(crate) mod install;
 pub(crate) mod version;
+pub(crate) mod zone;
 
 use crate::access::Access;
 use crate::args::Common;

@@ -43,6 +43,9 @@ pub(crate) struct World {
     server: JoinHandle<()>,
 }
 
+/// What zones would trust the control plane by.
+pub(crate) const AUTHORITIES: &str = "the authorities, as PEM\n";
+
 impl World {
     /// Over plain HTTP, with the mesh `default`.
     pub(crate) async fn start() -> Self {
@@ -66,7 +69,11 @@ impl World {
             zone: "east".into(),
             instance: "host-1".into(),
         };
-        let state = ApiState::new(store.clone(), tokens.clone(), info, Vec::new());
+        let home = tempfile::tempdir().unwrap();
+        let ca_file = home.path().join("authorities.pem");
+        std::fs::write(&ca_file, AUTHORITIES).unwrap();
+        let state =
+            ApiState::new(store.clone(), tokens.clone(), info, Vec::new()).with_ca_file(Some(ca_file));
         let app = router(state, axum::Router::new()).into_make_service();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
@@ -86,7 +93,6 @@ impl World {
                 None => axum_server::from_tcp(listener).unwrap().serve(app).await.unwrap(),
             }
         });
-        let home = tempfile::tempdir().unwrap();
         let world = Self { store, tokens, url, ca, address, home, server };
         world.file("token", &world.token(&["admin"]));
         world

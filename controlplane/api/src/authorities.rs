@@ -108,9 +108,7 @@ fn rotation(store: &Store, mesh: &str, spec: &MeshSpec) -> Result<(), Problem> {
 
 /// Whether anybody waits for a zone.
 fn is_enabled(store: &Store, zone: &str) -> bool {
-    let key =
-        ObjectKey { kind: Kind::Zone, mesh: String::new(), namespace: String::new(), name: zone.to_owned() };
-    match store.get(&key).as_deref().map(|object| &object.spec) {
+    match store.get(&ObjectKey::zone(zone)).as_deref().map(|object| &object.spec) {
         Some(Spec::Zone(spec)) => spec.enabled,
         _ => true,
     }

@@ -15,6 +15,7 @@ mod problem;
 mod resources;
 mod tokens;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
@@ -87,6 +88,7 @@ pub struct ApiState {
     /// Held by writers into a mesh, so that none goes on while the mesh is deleted, which holds it alone.
     meshes: Arc<RwLock<()>>,
     index: Option<Index>,
+    ca_file: Option<PathBuf>,
 }
 
 impl ApiState {
@@ -99,6 +101,7 @@ impl ApiState {
             hosts: Arc::new(hosts),
             meshes: Arc::default(),
             index: None,
+            ca_file: None,
         }
     }
 
@@ -108,9 +111,23 @@ impl ApiState {
         self.index = Some(index);
         self
     }
+
+    /// With the file of the authorities that clients trust this control plane by, PEM.
+    #[must_use]
+    pub fn with_ca_file(mut self, file: Option<PathBuf>) -> Self {
+        self.ca_file = file;
+        self
+    }
 }
 
 impl ApiState {
+    /// The authorities that clients trust this control plane by, PEM, as they are now.
+    async fn authorities(&self) -> Result<Option<String>, Problem> {
+        let Some(file) = &self.ca_file else { return Ok(None) };
+        let read = tokio::fs::read_to_string(file).await;
+        read.map(Some).map_err(|error| Problem::internal(format!("cannot read {}: {error}", file.display())))
+    }
+
     fn may_write(&self, kind: Kind) -> Result<(), Problem> {
         match self.info.mode.refuses(kind) {
             Some(reason) => Err(Problem::conflict(format!("{kind} cannot be written here: {reason}"))),

@@ -6,8 +6,8 @@ use axum::response::Response;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::json;
-use ursa_crds::{DEFAULT_MESH, Duration, Tags};
+use serde_json::{Value, json};
+use ursa_crds::{DEFAULT_MESH, Duration, Kind, Meta, Object, ObjectKey, Spec, Tags, ZoneSpec};
 use ursa_identity::{DataplaneClaims, Issued, TokenError, UserClaims, ZoneClaims};
 use ursa_model::SpiffeId;
 
@@ -101,7 +101,8 @@ pub(crate) async fn ingress(
     answer(&headers, state.tokens.issue_dataplane(&claims, request.valid_for.get(), Timestamp::now()))
 }
 
-/// For a zone's control plane.
+/// For a zone's control plane; makes the zone if there is none. The answer's `ca` holds the authorities that the zone
+/// trusts this control plane by.
 pub(crate) async fn zone(
     State(state): State<ApiState>,
     headers: HeaderMap,
@@ -109,8 +110,28 @@ pub(crate) async fn zone(
 ) -> Result<Response, Problem> {
     let request: ZoneRequest = decode(&body)?;
     require(SpiffeId::is_label(&request.zone), "zone", "must be a DNS label")?;
-    let claims = ZoneClaims { zone: request.zone };
-    answer(&headers, state.tokens.issue_zone(&claims, request.valid_for.get(), Timestamp::now()))
+    state.may_write(Kind::Zone)?;
+    let ca = state.authorities().await?;
+    let claims = ZoneClaims { uid: uid(&state, &request.zone).await?, zone: request.zone };
+    let issued = issued(state.tokens.issue_zone(&claims, request.valid_for.get(), Timestamp::now()))?;
+    Ok(secret(&headers, &json!({"token": issued.token, "expiresAt": issued.expires_at, "ca": ca})))
+}
+
+/// Of the zone that there is, or is from now on.
+async fn uid(state: &ApiState, zone: &str) -> Result<String, Problem> {
+    let key = ObjectKey::zone(zone);
+    if let Some(known) = state.store.get(&key) {
+        return Ok(known.meta.uid.clone());
+    }
+    let meta = Meta { name: zone.to_owned(), ..Meta::default() };
+    let object = Object { meta, spec: Spec::Zone(ZoneSpec::default()) };
+    match state.store.put(object, Some(0)).await {
+        Ok(written) => {
+            tracing::info!(%key, "made, for its token");
+            Ok(written.object.meta.uid.clone())
+        }
+        Err(error) => Err(Problem::from(error)),
+    }
 }
 
 pub(crate) async fn user(
@@ -143,14 +164,21 @@ fn require(holds: bool, field: &str, message: &str) -> Result<(), Problem> {
     holds.then_some(()).ok_or_else(|| Problem::invalid(vec![ursa_crds::Problem::new(field, message)]))
 }
 
-fn answer(headers: &HeaderMap, issued: Result<Issued, TokenError>) -> Result<Response, Problem> {
-    let Issued { token, expires_at } = issued.map_err(|error| match error {
+fn answer(headers: &HeaderMap, token: Result<Issued, TokenError>) -> Result<Response, Problem> {
+    let Issued { token, expires_at } = issued(token)?;
+    Ok(secret(headers, &json!({"token": token, "expiresAt": expires_at})))
+}
+
+fn issued(token: Result<Issued, TokenError>) -> Result<Issued, Problem> {
+    token.map_err(|error| match error {
         TokenError::Key(_) => Problem::internal(error.to_string()),
         // What else can be refused was required before.
         error => Problem::invalid(vec![ursa_crds::Problem::new("validFor", error.to_string())]),
-    })?;
-    let value = json!({"token": token, "expiresAt": expires_at});
-    let mut response = body::answer(StatusCode::CREATED, headers, &value);
+    })
+}
+
+fn secret(headers: &HeaderMap, value: &Value) -> Response {
+    let mut response = body::answer(StatusCode::CREATED, headers, value);
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+    response
 }

@@ -71,6 +71,8 @@ pub struct UserClaims {
 pub struct ZoneClaims {
     /// The zone.
     pub zone: String,
+    /// The UID of its `Zone`: a token ends with that, and one of the same name that comes later has others.
+    pub uid: String,
 }
 
 /// Which replica of a control plane calls another one. No interface issues it: a replica makes it for itself, with the

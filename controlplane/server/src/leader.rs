@@ -1,11 +1,14 @@
 //! Which replica writes what all of them share, and which the others tell what they see.
 
+use std::net::SocketAddr;
+
 use anyhow::Context as _;
 use kube::Client;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use ursa_lease::{Candidate, Holder};
+use ursa_listen::Route;
 use ursa_sync::replicas::Leader;
 
 /// The Lease of a namespace's control plane.
@@ -21,6 +24,40 @@ pub(crate) struct Leadership {
     pub(crate) leader: watch::Receiver<Option<Leader>>,
     /// Ends once the Lease is given up.
     pub(crate) task: JoinHandle<()>,
+}
+
+impl Leadership {
+    /// Where the connections that this replica accepts at a port are served: by the one that leads, at the same port.
+    pub(crate) fn route(&self, port: u16) -> watch::Receiver<Route> {
+        let (mut leads, mut leader) = (self.leads.clone(), self.leader.clone());
+        let own = self.identity.clone();
+        let (sender, route) = watch::channel(Route::Nowhere);
+        tokio::spawn(async move {
+            loop {
+                let known = leader.borrow_and_update().clone();
+                let now = where_served(
+                    *leads.borrow_and_update(),
+                    known.filter(|known| known.identity != own),
+                    port,
+                );
+                sender.send_if_modified(|known| std::mem::replace(known, now) != now);
+                tokio::select! {
+                    Ok(()) = leads.changed() => {}
+                    Ok(()) = leader.changed() => {}
+                    else => return,
+                }
+            }
+        });
+        route
+    }
+}
+
+fn where_served(leads: bool, leader: Option<Leader>, port: u16) -> Route {
+    if leads {
+        return Route::Here;
+    }
+    let address = leader.and_then(|leader| leader.address.parse::<SocketAddr>().ok());
+    address.map_or(Route::Nowhere, |address| Route::At(SocketAddr::new(address.ip(), port)))
 }
 
 /// Takes part from now on until it is stopped. Nobody waits for it: all replicas serve proxies. `address`: where other
@@ -70,4 +107,25 @@ fn reached(mut holder: watch::Receiver<Option<Holder>>) -> watch::Receiver<Optio
         }
     });
     leader
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_go_to_the_replica_that_leads_at_the_same_port() {
+        let leader = |address: &str| Some(Leader { identity: "other".into(), address: address.into() });
+        assert_eq!(where_served(true, leader("10.0.0.1:5678"), 5685), Route::Here);
+        assert_eq!(
+            where_served(false, leader("10.0.0.1:5678"), 5685),
+            Route::At(([10, 0, 0, 1], 5685).into())
+        );
+        assert_eq!(
+            where_served(false, leader("[fd00::1]:5678"), 5682),
+            Route::At("[fd00::1]:5682".parse().unwrap())
+        );
+        assert_eq!(where_served(false, leader("elsewhere"), 5685), Route::Nowhere);
+        assert_eq!(where_served(false, None, 5685), Route::Nowhere);
+    }
 }

@@ -8,6 +8,7 @@ mod leader;
 mod run;
 mod servers;
 mod tls_files;
+mod zone_status;
 mod zones;
 
 use std::io::Write as _;

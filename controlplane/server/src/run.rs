@@ -15,8 +15,9 @@ use tokio_util::sync::CancellationToken;
 use ursa_api::{ApiState, ServerInfo};
 use ursa_crds::{DEFAULT_MESH, MeshSpec, Meta, Object, Spec};
 use ursa_discovery::{IngressesOf, follow_ingresses};
-use ursa_identity::{ServedCertificate, ServerTls, Tokens, UserClaims};
+use ursa_identity::{ClientCerts, ServedCertificate, ServerTls, Tokens, UserClaims};
 use ursa_index::{Authority, Index, SigningRequest};
+use ursa_listen::Listener;
 use ursa_store::{KubernetesConfig, Store};
 use ursa_sync::global::Global;
 use ursa_sync::replicas::{Replicas, Trust};
@@ -27,10 +28,12 @@ use crate::config::{Config, GlobalAddress, Mode, StoreType};
 use crate::diagnostics::{self, Diagnostics};
 use crate::leader::Leadership;
 use crate::servers::Servers;
-use crate::{connection, files, leader, tls_files, zones};
+use crate::{connection, files, leader, tls_files, zone_status, zones};
 
 /// The file of the data folder with the administrator's token.
 pub(crate) const ADMIN_TOKEN: &str = "admin-token";
+/// The file of the data folder with the authority of the certificate that the control plane made for itself.
+const CA_FILE: &str = "tls/ca.pem";
 /// The API server has this long to list the zone ingresses.
 const LISTED_WITHIN: Duration = Duration::from_mins(1);
 
@@ -51,13 +54,20 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let diagnostics = diagnostics::router(Diagnostics { store: store.clone(), ready: ready.clone() });
     servers.http(bind(config.diagnostics_address, "--diagnostics-address").await?, diagnostics);
     let mut state = api_state(&config, &store, &tokens);
-    let mut leading = None;
+    let leading = lead(&config, &servers).await?;
+    let leads = leading.as_ref().map_or_else(|| watch::channel(true).1, |lead| lead.leads.clone());
+    let mut route = None;
     let further = match config.mode {
         Mode::Global => {
-            let global = Global::new(store.clone(), tokens.clone());
-            global.start().await;
-            servers.grpc(bind(config.sync_address, "--sync-address").await?, global.routes(), &tls)?;
-            zones::routes(global)
+            route = leading.as_ref().map(|lead| lead.route(config.sync_address.port()));
+            if config.store == StoreType::Kubernetes {
+                zone_status::report(client().await?, store.clone(), leads.clone());
+            }
+            let global = Global::new(store.clone(), tokens.clone(), leads);
+            let sync = bind(config.sync_address, "--sync-address").await?;
+            servers.grpc(grpc(sync, &tls)?.routed(route), global.routes());
+            route = leading.as_ref().map(|lead| lead.route(config.api_https.port()));
+            zones::routes(store.clone(), global)
         }
         Mode::Standalone | Mode::Zone => {
             let mut zone_end = None;
@@ -69,22 +79,10 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
                 Authority::standalone(store.clone(), &config.zone)
             };
             let authority = Arc::new(authority);
-            let (index, leads, reviewer) = match config.store {
-                StoreType::File => {
-                    (Index::start(store.clone(), authority.clone()), watch::channel(true).1, None)
-                }
-                StoreType::Kubernetes => {
-                    let address = config
-                        .replica
-                        .as_ref()
-                        .map(|own| SocketAddr::new(own.ip, config.agent_address.port()).to_string());
-                    let lead = leader::follow(&config.namespace, address, servers.stop.clone()).await?;
-                    let leads = lead.leads.clone();
-                    let index = Index::start_as_replica(store.clone(), authority.clone(), leads.clone());
-                    let reviewer = discover(&config, &store, &index, leads.clone()).await?;
-                    leading = Some(lead);
-                    (index, leads, Some(reviewer))
-                }
+            let index = Index::start_as_replica(store.clone(), authority.clone(), leads.clone());
+            let reviewer = match config.store {
+                StoreType::File => None,
+                StoreType::Kubernetes => Some(discover(&config, &store, &index, leads.clone()).await?),
             };
             state = state.with_index(index.clone());
             let context = ursa_xds::Context {
@@ -103,7 +101,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
                 let trust = Trust { ca_file: own.ca_file.clone(), server_name: own.service_name.clone() };
                 replicas.follow(lead.leader.clone(), trust);
             }
-            servers.grpc(bind(config.agent_address, "--agent-address").await?, routes, &tls)?;
+            servers.grpc(grpc(bind(config.agent_address, "--agent-address").await?, &tls)?, routes);
             if let Some(requests) = zone_end {
                 join_global(&config, store.clone(), requests, leads).await?;
             }
@@ -112,7 +110,9 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     };
     let api = ursa_api::router(state, further);
     servers.http(bind(config.api_http, "--api-http").await?, api.clone());
-    servers.https(bind(config.api_https, "--api-https").await?, api, &tls)?;
+    let https = tls.rustls_server_config(ClientCerts::None, &[b"h2", b"http/1.1"])?;
+    let https = Listener::new(bind(config.api_https, "--api-https").await?, https).routed(route);
+    servers.https(https, api)?;
     ready.store(true, Ordering::Release);
     tracing::info!(mode = ?config.mode, zone = config.zone, api = %config.api_http, "ready");
     let result = servers.until_signal().await;
@@ -122,6 +122,25 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         let _ = task.await;
     }
     result
+}
+
+/// Takes part in the choice of the replica that leads, where there may be several.
+async fn lead(config: &Config, servers: &Servers) -> anyhow::Result<Option<Leadership>> {
+    if config.store == StoreType::File {
+        return Ok(None);
+    }
+    // Where the others reach this one: of all its ports the agents' one, which stands for the address.
+    let port = config.agent_address.port();
+    let address = config.replica.as_ref().map(|own| SocketAddr::new(own.ip, port).to_string());
+    Ok(Some(leader::follow(&config.namespace, address, servers.stop.clone()).await?))
+}
+
+async fn client() -> anyhow::Result<kube::Client> {
+    kube::Client::try_default().await.context("no Kubernetes cluster is configured")
+}
+
+fn grpc(socket: TcpListener, tls: &ServedCertificate) -> anyhow::Result<Listener> {
+    Ok(Listener::new(socket, tls.rustls_server_config(ClientCerts::Requested, &[b"h2"])?))
 }
 
 /// Keeps the zone in step with global, while this replica leads, and tells on the ControlPlane how that stands.
@@ -141,7 +160,7 @@ async fn join_global(
     };
     let link = ursa_sync::zone::start(zone, store, signing, leads);
     if let Some(name) = &config.control_plane {
-        let client = kube::Client::try_default().await.context("no Kubernetes cluster is configured")?;
+        let client = client().await?;
         connection::report(client, &config.namespace, name, address, link);
     }
     Ok(())
@@ -155,7 +174,12 @@ fn api_state(config: &Config, store: &Store, tokens: &Arc<Tokens>) -> ApiState {
     };
     let instance = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
     let info = ServerInfo { version: env!("CARGO_PKG_VERSION").into(), mode, zone, instance };
-    ApiState::new(store.clone(), tokens.clone(), info, config.server_names())
+    let ca_file = match (&config.replica, &config.tls_files) {
+        (Some(own), _) => Some(own.ca_file.clone()),
+        (None, Some(_)) => None,
+        (None, None) => Some(config.data_dir.join(CA_FILE)),
+    };
+    ApiState::new(store.clone(), tokens.clone(), info, config.server_names()).with_ca_file(ca_file)
 }
 
 /// At the first start; whoever deletes it later wants it gone.
@@ -186,9 +210,8 @@ async fn server_tls(store: &Store, config: &Config) -> anyhow::Result<ServedCert
         Some(stored) => ServerTls::from_private_json(std::str::from_utf8(&stored)?)?.renewed(&names, now)?,
     };
     store.private_put("server-tls", tls.to_private_json().into_bytes()).await?;
-    let folder = config.data_dir.join("tls");
-    files::private_folder(&folder)?;
-    files::write(&folder.join("ca.pem"), tls.ca_pem(), 0o644)?;
+    files::private_folder(&config.data_dir.join("tls"))?;
+    files::write(&config.data_dir.join(CA_FILE), tls.ca_pem(), 0o644)?;
     Ok(tls.served()?)
 }
 
@@ -223,7 +246,7 @@ async fn discover(
     index: &Index,
     leads: watch::Receiver<bool>,
 ) -> anyhow::Result<Reviewer> {
-    let client = kube::Client::try_default().await.context("no Kubernetes cluster is configured")?;
+    let client = client().await?;
     ursa_discovery::start(&client, store.clone(), index.clone());
     let of = IngressesOf { zone: config.zone.clone(), namespace: config.namespace.clone() };
     tokio::time::timeout(LISTED_WITHIN, follow_ingresses(&client, of, store.clone(), leads))

@@ -1,6 +1,7 @@
 //! The listening servers: they run until a signal, and end within a bound.
 
-use std::sync::Arc;
+use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -8,8 +9,10 @@ use axum::Router;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use ursa_identity::{ClientCerts, ServedCertificate};
+use ursa_listen::{Connection, Listener};
 
 /// How long open streams and requests may take to end.
 const GRACE: Duration = Duration::from_secs(2);
@@ -32,42 +35,32 @@ impl Servers {
         });
     }
 
-    pub(crate) fn https(
-        &mut self,
-        listener: TcpListener,
-        router: Router,
-        tls: &ServedCertificate,
-    ) -> anyhow::Result<()> {
-        let config = tls.rustls_server_config(ClientCerts::None, &[b"h2", b"http/1.1"])?;
-        let config = axum_server::tls_rustls::RustlsConfig::from_config(config);
-        let handle = axum_server::Handle::new();
-        let server = axum_server::from_tcp_rustls(listener.into_std()?, config)?.handle(handle.clone());
+    /// Over TLS.
+    pub(crate) fn https(&mut self, listener: Listener, router: Router) -> anyhow::Result<()> {
+        let address = listener.local_addr()?;
+        let listener = Https { connections: listener.connections(), address };
         let stop = self.stop.clone();
-        tokio::spawn(async move {
-            stop.cancelled().await;
-            handle.graceful_shutdown(Some(GRACE));
+        self.tasks.spawn(async move {
+            let serving =
+                axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+            tokio::select! {
+                result = serving => Ok(result?),
+                () = after(stop) => Ok(()),
+            }
         });
-        self.tasks.spawn(async move { Ok(server.serve(router.into_make_service()).await?) });
         Ok(())
     }
 
-    pub(crate) fn grpc(
-        &mut self,
-        listener: TcpListener,
-        routes: tonic::service::Routes,
-        tls: &ServedCertificate,
-    ) -> anyhow::Result<()> {
-        let config: Arc<rustls::ServerConfig> = tls.rustls_server_config(ClientCerts::Requested, &[b"h2"])?;
+    pub(crate) fn grpc(&mut self, listener: Listener, routes: tonic::service::Routes) {
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
-            let serving = ursa_listen::serve(routes, listener, config, stop.clone().cancelled_owned());
+            let serving = ursa_listen::serve(routes, listener, stop.clone().cancelled_owned());
             tokio::select! {
                 result = serving => result.context("a gRPC server failed"),
                 // Streams of agents and zones never end by themselves.
                 () = after(stop) => Ok(()),
             }
         });
-        Ok(())
     }
 
     /// Until SIGTERM or SIGINT; a server that ends before is an error.
@@ -88,6 +81,32 @@ impl Servers {
         tracing::info!("stopping");
         self.stop.cancel();
         let _ = tokio::time::timeout(GRACE * 2, self.tasks.join_all()).await;
+    }
+}
+
+/// TLS connections for axum.
+struct Https {
+    connections: ReceiverStream<io::Result<Connection>>,
+    address: SocketAddr,
+}
+
+impl axum::serve::Listener for Https {
+    type Io = Connection;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Connection, SocketAddr) {
+        loop {
+            match self.connections.next().await {
+                Some(Ok(connection)) => return (connection, self.address),
+                Some(Err(error)) => tracing::warn!(%error, "cannot accept connections"),
+                // Only when the runtime stops.
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.address)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Global's end: a gRPC service that zones connect to.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,12 +9,12 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use tokio::sync::mpsc::error::SendTimeoutError;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
-use ursa_crds::{Kind, Meta, Object, ObjectKey, Spec, ZoneInsightSpec, ZoneSpec};
-use ursa_identity::Tokens;
+use ursa_crds::{Kind, Meta, Object, ObjectKey, Spec, ZoneInsightSpec};
+use ursa_identity::{Tokens, ZoneClaims};
 use ursa_index::provided;
 use ursa_proto::sync::sync_server::{Sync, SyncServer};
 use ursa_proto::sync::{
@@ -42,8 +42,8 @@ pub struct ZoneState {
     pub heard_at: Option<Timestamp>,
     /// Version of its control plane.
     pub version: String,
-    /// Whether it has acknowledged everything.
-    pub settled: bool,
+    /// Since when it has not everything that global has; `None`: it has.
+    pub behind_since: Option<Timestamp>,
 }
 
 /// The service for zones; cheap to clone.
@@ -51,6 +51,8 @@ pub struct ZoneState {
 pub struct Global {
     store: Store,
     tokens: Arc<Tokens>,
+    /// Whether this replica leads, and has forgotten what it knew when it led before.
+    admits: watch::Receiver<bool>,
     zones: Arc<Mutex<HashMap<String, Connected>>>,
 }
 
@@ -62,9 +64,29 @@ struct Connected {
 }
 
 impl Global {
-    /// Over this store, admitting zones by tokens.
-    pub fn new(store: Store, tokens: Arc<Tokens>) -> Self {
-        Self { store, tokens, zones: Arc::default() }
+    /// Over this store, admitting zones by tokens while this replica leads: all streams are the leader's, which alone knows
+    /// what zones observe.
+    pub fn new(store: Store, tokens: Arc<Tokens>, leads: watch::Receiver<bool>) -> Self {
+        let (sender, admits) = watch::channel(false);
+        let global = Self { store, tokens, admits, zones: Arc::default() };
+        tokio::spawn(global.clone().follow(leads, sender));
+        global
+    }
+
+    /// With each lead begins and ends what is known of connections.
+    async fn follow(self, mut leads: watch::Receiver<bool>, admits: watch::Sender<bool>) {
+        while leads.wait_for(|leads| *leads).await.is_ok() {
+            self.forget_connections().await;
+            admits.send_replace(true);
+            tokio::select! {
+                // Without a store, nothing goes on.
+                () = self.follow_deletions() => return,
+                // If nobody can take the lead away any more, it stays.
+                Ok(_) = leads.wait_for(|leads| !leads) => {}
+            }
+            admits.send_replace(false);
+            self.zones.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
     }
 
     /// The gRPC service.
@@ -88,9 +110,12 @@ impl Global {
         Ok(())
     }
 
+    /// Of a zone that has entered; one that is forgotten stays so, also while its stream is ending.
     fn update(&self, zone: &str, change: impl FnOnce(&mut ZoneState)) {
         let mut zones = self.zones.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut zones.entry(zone.to_owned()).or_default().state);
+        if let Some(known) = zones.get_mut(zone) {
+            change(&mut known.state);
+        }
     }
 
     /// Takes the place of an older stream of the zone; ends when a newer one comes.
@@ -112,10 +137,13 @@ impl Sync for Global {
         &self,
         request: Request<Streaming<FromZone>>,
     ) -> Result<Response<Self::StreamStream>, Status> {
+        self.leads()?;
         let token = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
         let token = token.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
         let claims = self.tokens.verify_zone(token, Timestamp::now());
-        let zone = claims.map_err(|error| Status::unauthenticated(error.to_string()))?.zone;
+        let claims = claims.map_err(|error| Status::unauthenticated(error.to_string()))?;
+        self.is_expected(&claims)?;
+        let zone = claims.zone;
         let (sender, receiver) = mpsc::channel(4);
         let (global, mut messages) = (self.clone(), request.into_inner());
         tokio::spawn(async move {
@@ -162,9 +190,12 @@ impl Global {
         mut replaced: oneshot::Receiver<()>,
         sender: &Sender,
     ) -> Result<Infallible, Status> {
-        self.register(zone).await?;
+        // It may have turned since the zone came: what is entered now nobody ends.
+        self.leads()?;
         self.update(zone, |state| {
-            *state = ZoneState { connected: true, version: hello.version.clone(), ..ZoneState::default() };
+            state.connected = true;
+            state.version.clone_from(&hello.version);
+            state.behind_since.get_or_insert_with(Timestamp::now);
         });
         tracing::info!(zone, version = hello.version, "zone connected");
         self.observe(zone, |insight| {
@@ -186,9 +217,15 @@ impl Global {
             if let Some(delta) = stream.outgoing.next_delta() {
                 stream.send(sender, from_global::Message::Delta(wire::delta(delta))).await?;
             }
-            self.update(zone, |state| state.settled = stream.outgoing.is_settled());
+            let behind = !stream.outgoing.is_settled();
+            self.update(zone, |state| {
+                state.behind_since = behind.then(|| state.behind_since.unwrap_or_else(Timestamp::now));
+            });
             tokio::select! {
-                _ = &mut replaced => return Err(Status::aborted("a newer stream of the zone has taken over")),
+                _ = &mut replaced => {
+                    let newer = || Status::aborted("a newer stream of the zone has taken over");
+                    return Err(if self.exists(zone) { newer() } else { deleted(zone) });
+                }
                 () = tokio::time::sleep_until(heard + SILENCE) => {
                     return Err(Status::deadline_exceeded("the zone has been silent for too long"));
                 }
@@ -224,13 +261,21 @@ impl Global {
 
     /// A stream of the zone has ended.
     async fn left(&self, zone: &str) {
+        if self.leads().is_err() {
+            return; // Another replica may have the zone's stream already.
+        }
         let newer = {
             let zones = self.zones.lock().unwrap_or_else(PoisonError::into_inner);
             let stream = zones.get(zone).and_then(|known| known.stream.as_ref());
             stream.is_some_and(|stream| !stream.is_closed())
         };
-        if !newer {
-            self.update(zone, |state| state.connected = false);
+        if !self.exists(zone) {
+            self.forget(zone).await;
+        } else if !newer {
+            self.update(zone, |state| {
+                state.connected = false;
+                state.behind_since.get_or_insert_with(Timestamp::now);
+            });
             self.observe(zone, |insight| {
                 insight.connected = false;
                 insight.disconnected_at = Some(Timestamp::now());
@@ -239,16 +284,60 @@ impl Global {
         }
     }
 
-    /// A zone that connects for the first time appears among the zones.
-    async fn register(&self, zone: &str) -> Result<(), Status> {
-        let object = Object {
-            meta: Meta { name: zone.to_owned(), ..Meta::default() },
-            spec: Spec::Zone(ZoneSpec::default()),
-        };
-        if self.store.get(&object.key()).is_none() {
-            self.store.put(object, Some(0)).await.map_err(|error| Status::unavailable(error.to_string()))?;
+    fn leads(&self) -> Result<(), Status> {
+        let other = || Status::unavailable("another replica of the global control plane leads");
+        self.admits.borrow().then_some(()).ok_or_else(other)
+    }
+
+    /// Refuses the token of a zone that was deleted, also if there is a new one of its name.
+    fn is_expected(&self, claims: &ZoneClaims) -> Result<(), Status> {
+        let ZoneClaims { zone, uid } = claims;
+        let known = self.store.get(&ObjectKey::zone(zone));
+        if known.is_some_and(|known| known.meta.uid == *uid) {
+            return Ok(());
         }
-        Ok(())
+        Err(deleted(zone))
+    }
+
+    fn exists(&self, zone: &str) -> bool {
+        self.store.get(&ObjectKey::zone(zone)).is_some()
+    }
+
+    /// A zone was deleted: with it goes what it said of itself, in other zones too, so that nobody trusts it any more.
+    async fn forget(&self, zone: &str) {
+        self.zones.lock().unwrap_or_else(PoisonError::into_inner).remove(zone);
+        let insight = ObjectKey { kind: Kind::ZoneInsight, ..ObjectKey::zone(zone) };
+        let own = ownership::select(&self.store, |object| ownership::goes_up(object, zone));
+        let keys = own.iter().map(|object| object.key()).chain(self.store.get(&insight).map(|_| insight));
+        if let Err(error) = store_all(&self.store, Vec::new(), keys.collect()).await {
+            tracing::warn!(zone, %error, "cannot remove what the deleted zone said of itself; it goes at the next start");
+        }
+    }
+
+    /// Forgets zones that are deleted, from now on and before.
+    async fn follow_deletions(&self) {
+        let (objects, mut changes) = self.store.watch();
+        let mut zones: BTreeSet<&str> =
+            objects.iter().filter_map(|object| ownership::owning_zone(object)).collect();
+        zones.extend(
+            objects
+                .iter()
+                .filter(|object| object.kind() == Kind::ZoneInsight)
+                .map(|object| &*object.meta.name),
+        );
+        for zone in zones {
+            if !self.exists(zone) {
+                self.forget(zone).await;
+            }
+        }
+        while let Some(changed) = changes.next().await {
+            for Change { key, object, .. } in changed {
+                if key.kind == Kind::Zone && object.is_none() {
+                    tracing::info!(zone = key.name, "the zone was deleted");
+                    self.forget(&key.name).await;
+                }
+            }
+        }
     }
 
     /// Writes what was observed of a zone. It is worth a warning if that fails, and no zone's connection.
@@ -266,8 +355,8 @@ impl Global {
         }
     }
 
-    /// At the start: no zone is connected yet.
-    pub async fn start(&self) {
+    /// No zone is connected yet.
+    async fn forget_connections(&self) {
         for object in self.store.list(Kind::ZoneInsight) {
             self.observe(&object.meta.name, |insight| insight.connected = false).await;
         }
@@ -343,6 +432,13 @@ pub(crate) async fn store_all(
         }
     }
     Ok(())
+}
+
+/// To whoever holds a token of a zone that was deleted.
+fn deleted(zone: &str) -> Status {
+    Status::unauthenticated(format!(
+        "zone {zone} was deleted after its token was issued: `ursactl zone create {zone}` at global issues another"
+    ))
 }
 
 struct ZoneStream {

@@ -80,9 +80,7 @@ fn valid(object: &Object) -> Result<(), String> {
 
 /// Whether global wants a zone's traffic: a zone is enabled until somebody disables it.
 pub fn is_enabled(store: &Store, zone: &str) -> bool {
-    let key =
-        ObjectKey { kind: Kind::Zone, mesh: String::new(), namespace: String::new(), name: zone.to_owned() };
-    match store.get(&key).as_deref() {
+    match store.get(&ObjectKey::zone(zone)).as_deref() {
         Some(Object { spec: Spec::Zone(ZoneSpec { enabled }), .. }) => *enabled,
         _ => true,
     }

@@ -186,10 +186,13 @@ impl Zone<'_> {
         loop {
             let end = self.run(signing).await;
             let lost = Link::Lost { refused: end.is_refusal(), reason: end.to_string() };
-            if self.link.send_replace(lost).is_connected() {
+            let before = self.link.send_replace(lost.clone());
+            if before.is_connected() {
                 retry = FIRST_RETRY;
             }
-            tracing::warn!(global = self.config.global, reason = %end, "not connected to global; the zone goes on with what it has");
+            if before != lost {
+                tracing::warn!(global = self.config.global, reason = %end, "not connected to global; the zone goes on with what it has, and tries again");
+            }
             // Jitter, so that zones do not come back all at once.
             let wait = retry.mul_f64(rand::random_range(0.5..1.0));
             tokio::time::sleep(wait).await;

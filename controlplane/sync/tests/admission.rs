@@ -9,8 +9,8 @@ use common::raw::{RawZone, hello};
 use common::{HOUR, World, global_key, objects};
 use jiff::{SignedDuration, Timestamp};
 use tonic::{Code, Status};
-use ursa_crds::Kind;
-use ursa_identity::{DataplaneClaims, Tokens, UserClaims, ZoneClaims};
+use ursa_crds::{Kind, ObjectKey};
+use ursa_identity::{DataplaneClaims, Tokens, UserClaims};
 use ursa_proto::sync::{Acknowledgement, Delta, Ping, from_global, from_zone};
 
 /// The call must be refused like this, and change nothing.
@@ -22,14 +22,14 @@ async fn refused(world: &World, what: &str, authorization: Option<&str>, words: 
         assert!(status.message().contains(word), "{what}: no {word:?} in {:?}", status.message());
     }
     assert!(world.everything() == before, "{what}: it changed the store");
-    assert!(world.global.zones().is_empty(), "{what}: it made a zone known");
+    assert!(!world.global.zones().contains_key("east"), "{what}: it made a zone known");
     status
 }
 
 #[tokio::test]
 async fn a_stream_is_opened_with_a_valid_zone_token_only() {
     let world = World::start().await;
-    let (now, east) = (Timestamp::now(), ZoneClaims { zone: "east".into() });
+    let (now, east) = (Timestamp::now(), world.claims("east").await);
     let past = now - SignedDuration::from_hours(2);
     let dataplane = DataplaneClaims {
         mesh: "default".into(),
@@ -65,8 +65,8 @@ async fn a_stream_is_opened_with_a_valid_zone_token_only() {
 async fn a_token_is_for_one_zone_whatever_the_hello_says() {
     let world = World::start().await;
     let mut west = RawZone::connect(&world, "west").await;
+    let authorization = format!("Bearer {}", world.token("east").await);
     let before = world.everything();
-    let authorization = format!("Bearer {}", world.token("east"));
     for claimed in ["west", "", "EAST", "east.west"] {
         let opened = RawZone::open(&world, Some(&authorization), hello(claimed, Vec::new())).await;
         let status = opened.expect_err(claimed);
@@ -83,8 +83,8 @@ async fn a_token_is_for_one_zone_whatever_the_hello_says() {
 #[tokio::test]
 async fn the_hello_comes_first_and_once() {
     let world = World::start().await;
+    let authorization = format!("Bearer {}", world.token("east").await);
     let before = world.everything();
-    let authorization = format!("Bearer {}", world.token("east"));
     let delta = Delta {
         sequence: 1,
         upserts: vec![objects::item(&objects::mesh_zone("east", &["web"]))],
@@ -124,10 +124,9 @@ async fn a_second_stream_of_a_zone_replaces_the_first() {
 }
 
 #[tokio::test]
-async fn a_zone_appears_when_it_connects_and_what_was_set_of_it_stays() {
+async fn a_zone_that_connects_is_told_of_no_other_zone() {
     let world = World::start().await;
-    common::put(&world.store, objects::zone("west", false)).await;
-    let west = world.store.get(&global_key(Kind::Zone, "west")).unwrap();
+    let west = common::put(&world.store, objects::zone("west", false)).await;
     let mut east = RawZone::with(&world, "east", Vec::new()).await;
     let _west = RawZone::connect(&world, "west").await;
     assert_eq!(
@@ -135,7 +134,6 @@ async fn a_zone_appears_when_it_connects_and_what_was_set_of_it_stays() {
         Some(west),
         "it was disabled before it came"
     );
-    assert_eq!(world.store.list(Kind::Zone).len(), 2);
     let from_global::Message::Delta(delta) = east.next().await.unwrap() else {
         panic!("a delta comes first")
     };
@@ -144,4 +142,37 @@ async fn a_zone_appears_when_it_connects_and_what_was_set_of_it_stays() {
         ["Mesh default"],
         "zones and what is observed of them stay here"
     );
+}
+
+#[tokio::test]
+async fn a_zone_that_is_deleted_is_out_until_it_gets_another_token() {
+    let world = World::start().await;
+    let mut west = RawZone::connect(&world, "west").await;
+    let mut east = RawZone::connect(&world, "east").await;
+    let own = objects::mesh_zone("east", &["web"]);
+    east.offer(std::slice::from_ref(&own), Vec::new()).await;
+    assert_eq!(west.take().await, ["+MeshZone east"]);
+    let former = format!("Bearer {}", world.token("east").await);
+    world.store.delete(&ObjectKey::zone("east"), None).await.unwrap();
+    assert_eq!(west.take().await, ["-MeshZone east"], "others trust it no more");
+    let status = east.next().await.expect_err("its stream ends");
+    assert_eq!(status.code(), Code::Unauthenticated, "{status:?}");
+    common::until(&world.store, "forgotten", |store| {
+        store.get(&global_key(Kind::ZoneInsight, "east")).is_none()
+    })
+    .await;
+    refused(
+        &world,
+        "a deleted zone's",
+        Some(&former),
+        &["zone east was deleted", "ursactl zone create east"],
+    )
+    .await;
+    // One of the same name is another zone.
+    let mut east = RawZone::connect(&world, "east").await;
+    east.offer(&[own], Vec::new()).await;
+    assert_eq!(west.take().await, ["+MeshZone east"]);
+    let opened = RawZone::open(&world, Some(&former), hello("east", Vec::new())).await;
+    assert_eq!(opened.unwrap_err().code(), Code::Unauthenticated);
+    east.ping().await;
 }

@@ -102,7 +102,7 @@ async fn until_told(zone: &mut RawZone, wanted: &[&str]) {
 async fn a_deletion_at_global_reaches_a_zone_also_when_it_was_away() {
     let world = World::start().await;
     let link = Link::to(&world.server.address).await;
-    let mut east = world.server.start_zone("east", &link.address, &world.token("east"));
+    let mut east = world.server.start_zone("east", &link.address, &world.token("east").await);
     east.until_connected(true).await;
     for name in ["first", "second", "third"] {
         put(&world.store, objects::permission(name)).await;
@@ -133,7 +133,7 @@ async fn a_deletion_at_global_reaches_a_zone_also_when_it_was_away() {
 async fn what_a_zone_withdraws_while_it_is_away_is_withdrawn_everywhere() {
     let world = World::start().await;
     let link = Link::to(&world.server.address).await;
-    let mut east = world.server.start_zone("east", &link.address, &world.token("east"));
+    let mut east = world.server.start_zone("east", &link.address, &world.token("east").await);
     east.until_connected(true).await;
     let west = world.zone("west").await;
     put(&east.store, objects::mesh_zone("east", &["web"])).await;

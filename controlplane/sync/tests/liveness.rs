@@ -38,12 +38,12 @@ async fn a_silent_zone_is_let_go_and_one_that_pings_stays() {
 #[tokio::test]
 async fn a_zone_that_says_nothing_at_all_is_let_go() {
     let world = World::start().await;
+    let authorization = format!("Bearer {}", world.token("east").await);
     let before = world.everything();
     let address = format!("https://{}", world.server.address);
     let channel = ursa_proto::connect(&address, &world.server.ca_file).await.unwrap();
     let (_open, messages) = tokio::sync::mpsc::channel(1);
     let mut request = tonic::Request::new(tokio_stream::wrappers::ReceiverStream::new(messages));
-    let authorization = format!("Bearer {}", world.token("east"));
     request.metadata_mut().insert("authorization", authorization.parse().unwrap());
     let mut client = ursa_proto::sync::sync_client::SyncClient::new(channel);
     let mut stream = client.stream(request).await.unwrap().into_inner();

@@ -295,7 +295,7 @@ async fn only_a_replica_of_the_control_plane_is_let_in() {
         services: vec![],
         tags: Tags::new(),
     };
-    let zone = ZoneClaims { zone: "east".into() };
+    let zone = ZoneClaims { zone: "east".into(), uid: "u".into() };
     let foreign = Tokens::generate().unwrap();
     let refused = [
         ("no token", None),

@@ -39,7 +39,7 @@ async fn no_call_is_answered_without_a_valid_token() {
     let past = now - SignedDuration::from_hours(2);
     let foreign = Tokens::generate().unwrap();
     let user = UserClaims { name: "admin".into(), groups: vec!["admin".into()] };
-    let zone = ZoneClaims { zone: ZONE.into() };
+    let zone = ZoneClaims { zone: ZONE.into(), uid: "u".into() };
     let replica = ReplicaClaims { namespace: "ursa-system".into(), replica: "web-1".into() };
     let valid = world.token(&web);
     let (signed, signature) = valid.rsplit_once('.').unwrap();

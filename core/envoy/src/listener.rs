@@ -133,9 +133,10 @@ fn unbound(captured: bool) -> Option<BoolValue> {
     captured.then(|| bool_value(false)).flatten()
 }
 
-/// The listener of a zone ingress: (SNI, cluster) pairs; a connection with any other SNI, or none, is closed.
+/// The listener of a zone ingress: (SNI, cluster) pairs; a connection with any other SNI, or none, is closed. It is there
+/// without any pair, too: an ingress that has nothing to pass on yet serves all the same.
 pub(crate) fn ingress(name: &str, address: IpAddr, port: u16, routes: &[(String, String)]) -> Any {
-    let chains = routes
+    let mut chains: Vec<FilterChain> = routes
         .iter()
         .map(|(sni, cluster)| FilterChain {
             name: sni.clone(),
@@ -153,6 +154,11 @@ pub(crate) fn ingress(name: &str, address: IpAddr, port: u16, routes: &[(String,
             ..Default::default()
         })
         .collect();
+    if chains.is_empty() {
+        // Envoy takes no listener without a filter chain.
+        let nowhere = tcp_proxy(name, ClusterSpecifier::Cluster(NOWHERE.to_owned()), CONNECT_ATTEMPTS, None);
+        chains.push(FilterChain { filters: vec![nowhere], ..Default::default() });
+    }
     any(Listener {
         listener_filters: vec![tls_inspector()],
         listener_filters_timeout: duration(SNI_TIMEOUT),

@@ -156,10 +156,6 @@ impl Resources<'_> {
             self.add(ResourceType::Cluster, cluster.clone(), &"ingress", cluster::ingress);
             routes.push((route.destination.sni(), cluster));
         }
-        if routes.is_empty() {
-            // Envoy takes no listener without a filter chain; nothing listening refuses just as well.
-            return;
-        }
         let name = format!("ingress:{address}:{port}");
         self.add(ResourceType::Listener, name, &("ingress", address, port, &routes), |listener| {
             listener::ingress(listener, address, port, &routes)

@@ -289,6 +289,15 @@ pub struct TlsSpec {
     /// cert-manager's issuer. Its certificates must come with `ca.crt`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer_ref: Option<IssuerRef>,
+    /// Further DNS names and IP addresses by which zones and users outside the cluster reach the control plane: its
+    /// certificate has them beside the Service's names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 32),
+        inner(length(min = 1, max = 253), regex(pattern = "^[0-9A-Za-z:.*-]+$")),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub names: Vec<String>,
 }
 
 /// Who issues certificates.

@@ -10,7 +10,7 @@ use kube::api::Api;
 use kube::{Client, ResourceExt as _};
 use ursa_crds::{CertIssuer, ControlPlane};
 
-use super::plan::{read_authority, read_tls};
+use super::plan::{certificate_names, read_authority, read_tls};
 use crate::certificates::{Authority, CertificateError, Pair};
 use crate::names::{Names, Part};
 
@@ -205,7 +205,11 @@ async fn tls(
             let authority = Authority::renewed(read_authority(&data(&names.authority()).await?), now)?;
             let renewed = async |part| {
                 let (stored, _) = leaf(part).await?;
-                Ok::<_, ObserveError>(authority.leaf(stored, &names.hosts(part), now)?)
+                Ok::<_, ObserveError>(authority.leaf(
+                    stored,
+                    &certificate_names(&control_plane.spec, names, part),
+                    now,
+                )?)
             };
             let (control_plane, webhook) =
                 (renewed(Part::ControlPlane).await?, renewed(Part::Webhook).await?);

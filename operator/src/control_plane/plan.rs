@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use ursa_crds::{ControlPlane, ControlPlaneMode, ControlPlaneSpec};
 
 pub use status::{Condition, Conditions, Status};
+pub(crate) use tls::names as certificate_names;
 pub use tls::{decode as read_tls, decode_authority as read_authority};
 
 use super::observe::{Observed, Tls};

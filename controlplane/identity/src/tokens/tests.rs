@@ -33,7 +33,8 @@ fn no_token_is_taken_for_another() {
     let dataplane = tokens.issue_dataplane(&claims(), HOUR, now()).unwrap().token;
     let user = UserClaims { name: "admin".into(), groups: vec!["admin".into()] };
     let user = tokens.issue_user(&user, HOUR, now()).unwrap().token;
-    let zone = tokens.issue_zone(&ZoneClaims { zone: "east".into() }, HOUR, now()).unwrap().token;
+    let zone =
+        tokens.issue_zone(&ZoneClaims { zone: "east".into(), uid: "u".into() }, HOUR, now()).unwrap().token;
     assert!(matches!(tokens.verify_user(&dataplane, now()), Err(TokenError::Audience(_))));
     assert!(matches!(tokens.verify_dataplane(&user, now()), Err(TokenError::Audience(_))));
     assert!(matches!(tokens.verify_dataplane(&zone, now()), Err(TokenError::Audience(_))));
@@ -76,7 +77,7 @@ fn a_replica_s_token_is_one_of_its_own_namespace_and_for_nothing_else() {
     for other in [
         tokens.issue_user(&user, HOUR, now()),
         tokens.issue_dataplane(&self::claims(), HOUR, now()),
-        tokens.issue_zone(&ZoneClaims { zone: "east".into() }, HOUR, now()),
+        tokens.issue_zone(&ZoneClaims { zone: "east".into(), uid: "u".into() }, HOUR, now()),
     ] {
         let judged = tokens.verify_replica(&other.unwrap().token, "ursa-system", now());
         assert!(matches!(judged, Err(TokenError::Audience(_))), "{judged:?}");

@@ -48,7 +48,8 @@ impl Server {
         std::fs::write(&ca_file, tls.ca_pem()).unwrap();
         let tls = tls.rustls_server_config(ClientCerts::Requested, &[b"h2"]).unwrap();
         let task = tokio::spawn(async move {
-            ursa_listen::serve(routes, listener, tls, std::future::pending()).await.unwrap();
+            let listener = ursa_listen::Listener::new(listener, tls);
+            ursa_listen::serve(routes, listener, std::future::pending()).await.unwrap();
         });
         Self { address, ca_file, folder, task }
     }
@@ -117,20 +118,27 @@ impl World {
     pub(crate) async fn start() -> Self {
         let (store, tokens) = (Store::memory(), Arc::new(Tokens::generate().unwrap()));
         put(&store, objects::mesh()).await;
-        let global = Global::new(store.clone(), tokens.clone());
-        global.start().await;
+        let global = Global::new(store.clone(), tokens.clone(), watch::channel(true).1);
         let server = Server::start(global.routes()).await;
         Self { store, tokens, global, server }
     }
 
-    pub(crate) fn token(&self, zone: &str) -> String {
-        let claims = ZoneClaims { zone: zone.into() };
-        self.tokens.issue_zone(&claims, HOUR, Timestamp::now()).unwrap().token
+    /// For a zone that there is from now on.
+    pub(crate) async fn token(&self, zone: &str) -> String {
+        self.tokens.issue_zone(&self.claims(zone).await, HOUR, Timestamp::now()).unwrap().token
+    }
+
+    pub(crate) async fn claims(&self, zone: &str) -> ZoneClaims {
+        let uid = match self.store.get(&ObjectKey::zone(zone)) {
+            Some(known) => known.meta.uid.clone(),
+            None => put(&self.store, objects::zone(zone, true)).await.meta.uid.clone(),
+        };
+        ZoneClaims { zone: zone.into(), uid }
     }
 
     /// The real end of a zone, connected.
     pub(crate) async fn zone(&self, zone: &str) -> Zone {
-        let mut started = self.server.start_zone(zone, &self.server.address, &self.token(zone));
+        let mut started = self.server.start_zone(zone, &self.server.address, &self.token(zone).await);
         started.until_connected(true).await;
         started
     }

@@ -83,7 +83,7 @@ impl RawZone {
 
     /// A zone with a valid token, which holds this.
     pub(crate) async fn with(world: &World, zone: &str, held: Vec<Held>) -> Self {
-        let authorization = format!("Bearer {}", world.token(zone));
+        let authorization = format!("Bearer {}", world.token(zone).await);
         Self::open(world, Some(&authorization), hello(zone, held)).await.unwrap()
     }
 

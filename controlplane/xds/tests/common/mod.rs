@@ -81,7 +81,8 @@ impl World {
         let tls = tls.rustls_server_config(ClientCerts::Requested, &[b"h2"]).unwrap();
         let server = tokio::spawn(async move {
             let never = std::future::pending();
-            ursa_listen::serve(ursa_xds::routes(context), listener, tls, never).await.unwrap();
+            let listener = ursa_listen::Listener::new(listener, tls);
+            ursa_listen::serve(ursa_xds::routes(context), listener, never).await.unwrap();
         });
         let world = Self { store, tokens, authority, index, address, ca_file, _folder: folder, server };
         for mesh in ["default", "other", "plain"] {

@@ -147,13 +147,16 @@ fn control_plane(source: &Source<'_>) -> Program {
         variable("URSA_CP_TLS_KEY_FILE", &format!("{TLS}/tls.key")),
         variable("URSA_CP_TLS_CA_FILE", &format!("{TLS}/ca.crt")),
     ]);
-    if spec.mode != ControlPlaneMode::Global {
-        // Replicas reach each other one by one, and trust each other by the name that all share.
-        program.environment.extend([
-            field("URSA_CP_POD_IP", "status.podIP"),
-            variable("URSA_CP_SERVICE_NAME", &source.names.host(Part::ControlPlane)),
-        ]);
-    }
+    // Replicas reach each other one by one, and trust each other by the name that all share.
+    program.environment.extend([
+        field("URSA_CP_POD_IP", "status.podIP"),
+        variable("URSA_CP_SERVICE_NAME", &source.names.host(Part::ControlPlane)),
+        // Under these its API answers.
+        variable(
+            "URSA_CP_TLS_NAMES",
+            &super::certificate_names(spec, &source.names, Part::ControlPlane).join(","),
+        ),
+    ]);
     if spec.mode == ControlPlaneMode::Zone {
         program.environment.push(variable("URSA_CP_CONTROL_PLANE", &source.names.name));
         joined_to_global(source, &mut program);
@@ -181,15 +184,18 @@ fn joined_to_global(source: &Source<'_>, program: &mut Program) {
 
 fn webhook(source: &Source<'_>) -> Program {
     let spec = &source.spec.webhook;
+    let mut environment = vec![
+        field("URSA_WEBHOOK_NAMESPACE", "metadata.namespace"),
+        variable("URSA_WEBHOOK_LOG", source.spec.log_level.as_str()),
+        variable("URSA_WEBHOOK_TLS_CERT_FILE", &format!("{TLS}/tls.crt")),
+        variable("URSA_WEBHOOK_TLS_KEY_FILE", &format!("{TLS}/tls.key")),
+        variable("URSA_WEBHOOK_SETTINGS_FILE", &format!("{SETTINGS}/{}", settings::FILE)),
+    ];
+    let global = source.spec.zone.as_ref().and_then(|zone| zone.global_address.as_deref());
+    environment.extend(global.map(|address| variable("URSA_WEBHOOK_GLOBAL_ADDRESS", address)));
     Program {
         replicas: spec.replicas,
-        environment: vec![
-            field("URSA_WEBHOOK_NAMESPACE", "metadata.namespace"),
-            variable("URSA_WEBHOOK_LOG", source.spec.log_level.as_str()),
-            variable("URSA_WEBHOOK_TLS_CERT_FILE", &format!("{TLS}/tls.crt")),
-            variable("URSA_WEBHOOK_TLS_KEY_FILE", &format!("{TLS}/tls.key")),
-            variable("URSA_WEBHOOK_SETTINGS_FILE", &format!("{SETTINGS}/{}", settings::FILE)),
-        ],
+        environment,
         volumes: vec![
             secret_volume("tls", &source.names.tls(Part::Webhook)),
             json!({"name": "settings", "configMap": {"name": source.names.settings()}}),

@@ -1,14 +1,16 @@
 //! Certificates as Secrets: `tls.crt`, `tls.key` and `ca.crt`, or cert-manager's Certificates that end in the same.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use k8s_openapi::ByteString;
 use serde_json::{Value, json};
+use ursa_crds::ControlPlaneSpec;
 
 use super::{PARTS, Source};
 use crate::certificates::{Authority, Pair};
 use crate::control_plane::observe::Tls;
-use crate::names::Part;
+use crate::names::{Names, Part};
 
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
@@ -37,20 +39,36 @@ fn secret(source: &Source<'_>, name: &str, data: Data) -> Value {
     })
 }
 
+/// The DNS names and IP addresses in the certificate of a part.
+pub(crate) fn names(spec: &ControlPlaneSpec, names: &Names, part: Part) -> Vec<String> {
+    let mut all = names.hosts(part);
+    if part == Part::ControlPlane {
+        all.extend(spec.tls.names.iter().filter(|name| !name.is_empty()).cloned());
+    }
+    all
+}
+
 fn certificate(source: &Source<'_>, part: Part) -> Value {
     let name = source.names.tls(part);
-    json!({
+    let is_address = |name: &String| name.parse::<IpAddr>().is_ok();
+    let (addresses, hosts): (Vec<_>, Vec<_>) =
+        names(source.spec, &source.names, part).into_iter().partition(is_address);
+    let mut certificate = json!({
         "apiVersion": "cert-manager.io/v1", "kind": "Certificate", "metadata": source.meta(&name),
         "spec": {
             "secretName": name,
-            "dnsNames": source.names.hosts(part),
+            "dnsNames": hosts,
             "duration": "2160h0m0s",
             "renewBefore": "720h0m0s",
             "privateKey": {"algorithm": "ECDSA", "size": 256, "encoding": "PKCS8", "rotationPolicy": "Always"},
             "usages": ["digital signature", "server auth"],
             "issuerRef": source.spec.tls.issuer_ref,
         },
-    })
+    });
+    if !addresses.is_empty() {
+        certificate["spec"]["ipAddresses"] = json!(addresses);
+    }
+    certificate
 }
 
 fn bytes(text: &str) -> ByteString {

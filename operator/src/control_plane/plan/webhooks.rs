@@ -4,7 +4,7 @@
 
 use k8s_openapi::ByteString;
 use serde_json::{Value, json};
-use ursa_crds::{KINDS, Kind};
+use ursa_crds::{ControlPlaneMode, KINDS, Kind, Owner};
 
 use super::Source;
 use ursa_inject::SYSTEM_NAMESPACES;
@@ -128,13 +128,18 @@ fn pod_conditions(source: &Source<'_>) -> Value {
     ])
 }
 
-/// Resources that users write. The system's own accounts are not asked about, so that an outage never blocks recovery.
+/// Resources that users write; in a zone also what others own, which users may not write there. The system's own accounts
+/// are not asked about, so that an outage never blocks recovery.
 fn validating(source: &Source<'_>) -> Value {
+    let in_zone = source.spec.mode == ControlPlaneMode::Zone;
     let resources: Vec<&str> = KINDS
         .iter()
-        .filter(|info| info.owner.is_users() && info.kind != Kind::Secret)
+        .filter(|info| {
+            info.owner.is_users() && info.kind != Kind::Secret || in_zone && info.owner == Owner::Zone
+        })
         .map(|info| info.plural)
         .collect();
+    let operations: &[&str] = if in_zone { &["CREATE", "UPDATE", "DELETE"] } else { &["CREATE", "UPDATE"] };
     let accounts: Vec<String> = [
         source.names.part(Part::ControlPlane),
         source.names.part(Part::Webhook),
@@ -148,7 +153,7 @@ fn validating(source: &Source<'_>) -> Value {
         "clientConfig": client(source, "/validate"),
         "rules": [{
             "apiGroups": [ursa_crds::GROUP], "apiVersions": [ursa_crds::VERSION], "resources": resources,
-            "operations": ["CREATE", "UPDATE"], "scope": "*",
+            "operations": operations, "scope": "*",
         }],
         "matchConditions": [
             {"name": "not-ours", "expression": format!("!(request.userInfo.username in [{}])", accounts.join(", "))},
@@ -157,7 +162,7 @@ fn validating(source: &Source<'_>) -> Value {
                 "expression": "!('system:serviceaccounts:kube-system' in request.userInfo.groups)",
             },
             // Finalizers of what is being deleted can always be removed.
-            {"name": "not-going", "expression": "!has(object.metadata.deletionTimestamp)"},
+            {"name": "not-going", "expression": "object == null || !has(object.metadata.deletionTimestamp)"},
         ],
         "failurePolicy": source.spec.webhook.failure_policy,
         "timeoutSeconds": 5,
