@@ -168,15 +168,22 @@ pub async fn json(arguments: &[&str]) -> anyhow::Result<Value> {
 
 /// The status of a condition.
 pub fn condition(object: &Value, name: &str) -> Option<String> {
-    let all = object["status"]["conditions"].as_array()?;
-    let found = all.iter().find(|condition| condition["type"] == name)?;
-    found["status"].as_str().map(str::to_owned)
+    whole_condition(object, name)?["status"].as_str().map(str::to_owned)
+}
+
+/// A condition with its reason and message.
+pub fn whole_condition<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
+    object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == name)
 }
 
 impl Kind {
+    /// For a test of this run; nothing is made yet.
+    pub fn named(test: &str) -> Self {
+        Self { name: format!("{test}-{:05x}", std::process::id() & 0xf_ffff) }
+    }
+
     async fn make(test: &str) -> anyhow::Result<Self> {
-        let name = format!("{test}-{:05x}", std::process::id() & 0xf_ffff);
-        let kind = Self { name };
+        let kind = Self::named(test);
         kind.mesh("").await?;
         kind.namespace().await?;
         Ok(kind)

@@ -12,7 +12,7 @@ use tokio::sync::OnceCell;
 
 use crate::eventually;
 use crate::kind::{
-    SYSTEM, apply, at, condition, install_control_plane, install_operator, json, kubectl, ursactl,
+    SYSTEM, apply, at, install_control_plane, install_operator, json, kubectl, ursactl, whole_condition,
 };
 
 static CLUSTERS: OnceCell<String> = OnceCell::const_new();
@@ -146,13 +146,8 @@ pub async fn connected(zone: &str, status: &str) -> anyhow::Result<Value> {
         &cluster(zone).await?,
         eventually(&what, Duration::from_mins(3), async || {
             let of = json(&["--namespace", SYSTEM, "get", "controlplane", "ursa"]).await?;
-            anyhow::ensure!(
-                condition(&of, "ConnectedToGlobal").as_deref() == Some(status),
-                "{}",
-                of["status"]
-            );
-            let all = of["status"]["conditions"].as_array().cloned().unwrap_or_default();
-            all.into_iter().find(|found| found["type"] == "ConnectedToGlobal").context("it was there")
+            let found = whole_condition(&of, "ConnectedToGlobal").filter(|found| found["status"] == status);
+            found.cloned().with_context(|| of["status"].to_string())
         }),
     )
     .await

@@ -25,8 +25,7 @@ impl World {
 
     async fn start(name: &str) -> anyhow::Result<Self> {
         install_zones().await?;
-        let kind = Kind { name: format!("{name}-{:05x}", std::process::id() & 0xf_ffff) };
-        let world = Self { global: Global::find().await?, kind };
+        let world = Self { global: Global::find().await?, kind: Kind::named(name) };
         let kind = &world.kind;
         world.at_global(kind.mtls("Strict")).await?;
         world
@@ -46,17 +45,16 @@ impl World {
         self.in_east(self.kind.refused("client", "http://web/")).await
     }
 
-    /// How global sees a zone, in `ursactl` and in `kubectl`.
-    async fn until_state(&self, zone: &str, state: &str) -> anyhow::Result<()> {
-        eventually(&format!("{zone} is {state}"), SOON * 3, async || {
+    /// Global sees the zone online and in step, in `ursactl` and in `kubectl`.
+    async fn until_online(&self) -> anyhow::Result<()> {
+        eventually(&format!("{EAST} is online"), SOON * 3, async || {
             let zones = self.global.ursactl(&["inspect", "zones", "--output", "json"]).await?;
             let zones: Value = serde_json::from_str(&zones)?;
-            let found = zones["items"].as_array().into_iter().flatten().find(|known| known["name"] == zone);
-            let found = found.with_context(|| format!("no {zone} in {zones}"))?;
-            anyhow::ensure!(found["state"] == state, "{found}");
-            anyhow::ensure!(state != "Online" || found["secondsBehind"] == 0, "{found}");
-            let columns = self.at_global(kubectl(&["get", "zone", zone, "--no-headers"])).await?;
-            anyhow::ensure!(columns.split_whitespace().any(|cell| cell == state), "{columns}");
+            let found = zones["items"].as_array().into_iter().flatten().find(|known| known["name"] == EAST);
+            let found = found.with_context(|| format!("no {EAST} in {zones}"))?;
+            anyhow::ensure!(found["state"] == "Online" && found["secondsBehind"] == 0, "{found}");
+            let columns = self.at_global(kubectl(&["get", "zone", EAST, "--no-headers"])).await?;
+            anyhow::ensure!(columns.split_whitespace().any(|cell| cell == "Online"), "{columns}");
             Ok(())
         })
         .await
@@ -118,7 +116,7 @@ async fn another_replica_takes_over(world: &World) -> anyhow::Result<()> {
             kubectl(&["--namespace", SYSTEM, "delete", "pod", pod, "--grace-period", "0", "--force"]).await
         })
         .await?;
-    world.until_state(EAST, "Online").await?;
+    world.until_online().await?;
     world.at_global(kind.policy(
         "TrafficPermission",
         "late",
@@ -154,7 +152,7 @@ async fn a_deleted_zone_joins_anew(world: &World) -> anyhow::Result<()> {
     world.in_east(kind.answered("client", "http://web/")).await?;
     world.global.admit(EAST).await?;
     connected(EAST, "True").await?;
-    world.until_state(EAST, "Online").await?;
+    world.until_online().await?;
     world.at_global(kind.delete_policy("trafficpermission", "held")).await?;
     world.in_east(kind.refused("client", "http://web/")).await
 }
@@ -163,7 +161,7 @@ async fn a_deleted_zone_joins_anew(world: &World) -> anyhow::Result<()> {
 async fn a_zone_follows_its_global() -> anyhow::Result<()> {
     let world = World::start("zones").await?;
     let result = async {
-        world.until_state(EAST, "Online").await?;
+        world.until_online().await?;
         world.steers().await?;
         what_belongs_to_global_is_read_only(&world).await?;
         another_replica_takes_over(&world).await?;

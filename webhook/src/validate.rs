@@ -82,7 +82,6 @@ impl Validator {
 
 /// Why an object is not a user's to write or delete in a zone: it belongs to global, or is a copy of what another zone owns.
 fn foreign(kind: Kind, request: &Request, global: &str) -> Option<String> {
-    let is_copy = |object: &Value| !object["metadata"]["annotations"][ORIGIN].is_null();
     let owner = match kind.info().owner {
         Owner::Global | Owner::GlobalOnly => {
             format!("to the global control plane ({global}): change it there")
@@ -97,11 +96,14 @@ fn foreign(kind: Kind, request: &Request, global: &str) -> Option<String> {
     Some(format!("{kind} {name} belongs {owner}; in this zone it is a copy"))
 }
 
+fn is_copy(object: &Value) -> bool {
+    !object["metadata"]["annotations"][ORIGIN].is_null()
+}
+
 /// Whether it was judged when it was written: it is a copy of another store's, or only waits for its end. What it depends on
 /// may have changed since.
 fn is_taken_already(object: &Value) -> bool {
-    let meta = &object["metadata"];
-    !meta["annotations"][ORIGIN].is_null() || !meta["deletionTimestamp"].is_null()
+    is_copy(object) || !object["metadata"]["deletionTimestamp"].is_null()
 }
 
 fn refused(kind: &str, object: &Value, problems: Vec<Problem>) -> Verdict {
@@ -147,38 +149,33 @@ mod tests {
     use super::*;
     use crate::review::{GroupKind, GroupResource};
 
+    fn request(kind: &str, operation: &str, object: Value, old_object: Value) -> Request {
+        Request {
+            uid: "u".into(),
+            kind: GroupKind { group: GROUP.into(), kind: kind.into() },
+            resource: GroupResource { group: GROUP.into(), resource: kind.to_lowercase() },
+            sub_resource: String::new(),
+            namespace: "demo".into(),
+            operation: operation.into(),
+            object,
+            old_object,
+        }
+    }
+
     async fn judged(kind: &str, object: Value) -> Verdict {
         let mesh = |name: &str, spec: Value| json!({"metadata": {"name": name, "uid": "m"}, "spec": spec});
         let meshes = Meshes::of(&[
             mesh("default", json!({"identityTags": [{"key": "team"}], "routing": {}, "networking": {}})),
             mesh("newer", json!({"fieldOfANewerRelease": 1})),
         ]);
-        let request = Request {
-            uid: "u".into(),
-            kind: GroupKind { group: GROUP.into(), kind: kind.into() },
-            resource: GroupResource { group: GROUP.into(), resource: kind.to_lowercase() },
-            sub_resource: String::new(),
-            namespace: "demo".into(),
-            operation: "CREATE".into(),
-            object,
-            old_object: Value::Null,
-        };
+        let request = request(kind, "CREATE", object, Value::Null);
         Validator { meshes, global: None }.judge(&request).await
     }
 
     #[tokio::test]
     async fn in_a_zone_users_write_nothing_that_belongs_to_others() {
         let judged = async |kind: &str, operation: &str, object: Value, old_object: Value| {
-            let request = Request {
-                uid: "u".into(),
-                kind: GroupKind { group: GROUP.into(), kind: kind.into() },
-                resource: GroupResource { group: GROUP.into(), resource: kind.to_lowercase() },
-                sub_resource: String::new(),
-                namespace: "demo".into(),
-                operation: operation.into(),
-                object,
-                old_object,
-            };
+            let request = request(kind, operation, object, old_object);
             let global = Some("https://global.example:5685".to_owned());
             match (Validator { meshes: Meshes::of(&[]), global }).judge(&request).await {
                 Verdict::Allowed(why) => why.to_owned(),

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_stream::StreamExt as _;
@@ -23,22 +22,18 @@ pub(crate) struct Servers {
 }
 
 impl Servers {
-    pub(crate) fn http(&mut self, listener: TcpListener, router: Router) {
-        let stop = self.stop.clone();
-        self.tasks.spawn(async move {
-            let serving =
-                axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
-            tokio::select! {
-                result = serving => Ok(result?),
-                () = after(stop) => Ok(()),
-            }
-        });
-    }
-
     /// Over TLS.
     pub(crate) fn https(&mut self, listener: Listener, router: Router) -> anyhow::Result<()> {
         let address = listener.local_addr()?;
-        let listener = Https { connections: listener.connections(), address };
+        self.http(Https { connections: listener.connections(), address }, router);
+        Ok(())
+    }
+
+    /// Over what this listens for.
+    pub(crate) fn http<L>(&mut self, listener: L, router: Router)
+    where
+        L: axum::serve::Listener<Addr: std::fmt::Debug>,
+    {
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
             let serving =
@@ -48,7 +43,6 @@ impl Servers {
                 () = after(stop) => Ok(()),
             }
         });
-        Ok(())
     }
 
     pub(crate) fn grpc(&mut self, listener: Listener, routes: tonic::service::Routes) {

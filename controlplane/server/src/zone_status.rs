@@ -51,15 +51,16 @@ async fn tell_all(api: &Api<Zone>, store: &Store) {
                 let Some(changed) = changed else { return };
                 for change in changed.iter().filter(|change| matches!(change.key.kind, Kind::Zone | Kind::ZoneInsight)) {
                     let zone = &change.key.name;
-                    let wait = if state(store, zone) == Some(State::Stale) { SETTLE } else { Duration::ZERO };
+                    let is_stale = observed(store, zone).is_some_and(|(state, _)| state == State::Stale);
+                    let wait = if is_stale { SETTLE } else { Duration::ZERO };
                     due.insert(zone.clone(), Instant::now() + wait);
                 }
             }
             () = sleep_until(next.as_ref().map_or_else(Instant::now, |(_, at)| *at)), if next.is_some() => {
                 let Some((zone, _)) = next else { continue };
                 due.remove(&zone);
-                if let Some(state) = state(store, &zone)
-                    && let Err(error) = tell(api, &zone, state, &insight(store, &zone)).await
+                if let Some((state, insight)) = observed(store, &zone)
+                    && let Err(error) = tell(api, &zone, state, &insight).await
                 {
                     tracing::warn!(zone, %error, "cannot tell how the zone stands; trying again");
                     due.insert(zone, Instant::now() + RETRY);
@@ -95,11 +96,12 @@ async fn tell(api: &Api<Zone>, zone: &str, state: State, insight: &ZoneInsightSp
     }
 }
 
-fn state(store: &Store, zone: &str) -> Option<State> {
+/// How it stands with a zone, if there is one.
+fn observed(store: &Store, zone: &str) -> Option<(State, ZoneInsightSpec)> {
     let object = store.get(&ObjectKey::zone(zone))?;
     let Object { spec: Spec::Zone(spec), .. } = &*object else { return None };
     let insight = insight(store, zone);
-    Some(State::of(spec, insight.connected, &insight))
+    Some((State::of(spec, insight.connected, &insight), insight))
 }
 
 /// The condition's status and message.

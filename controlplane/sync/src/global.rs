@@ -319,12 +319,8 @@ impl Global {
         let (objects, mut changes) = self.store.watch();
         let mut zones: BTreeSet<&str> =
             objects.iter().filter_map(|object| ownership::owning_zone(object)).collect();
-        zones.extend(
-            objects
-                .iter()
-                .filter(|object| object.kind() == Kind::ZoneInsight)
-                .map(|object| &*object.meta.name),
-        );
+        let insights = objects.iter().filter(|object| object.kind() == Kind::ZoneInsight);
+        zones.extend(insights.map(|object| &*object.meta.name));
         for zone in zones {
             if !self.exists(zone) {
                 self.forget(zone).await;
