@@ -63,7 +63,7 @@ cluster: ## makes the tests' Kubernetes cluster (from nothing about 10 minutes, 
 
 .PHONY: cluster-down
 cluster-down: ## removes the clusters, and the Docker engine that was started for them
-	@for name in ursa global east; do e2e/kind/cluster down $$name; done
+	@for name in ursa global east west; do e2e/kind/cluster down $$name; done
 	@e2e/kind/engine down
 
 .PHONY: bench

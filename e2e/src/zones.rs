@@ -38,7 +38,7 @@ pub async fn install_zones() -> anyhow::Result<()> {
     INSTALLED
         .get_or_try_init(async || {
             let global = Global::install().await?;
-            global.join("east").await
+            tokio::try_join!(global.join("east"), global.join("west")).map(drop)
         })
         .await
         .copied()

@@ -1,17 +1,25 @@
-//! A global control plane and a zone, each a cluster of its own, steered by kubectl at global.
+//! A global control plane and two zones, each a cluster of its own, steered by kubectl at global.
+
+use std::collections::BTreeMap;
 
 use anyhow::Context as _;
 use serde_json::Value;
+use tokio::sync::{Mutex, MutexGuard};
 use ursa_e2e::eventually;
-use ursa_e2e::kind::{Kind, SOON, SYSTEM, apply, at, json, kubectl};
+use ursa_e2e::kind::{Kind, SOON, SYSTEM, apply, at, json, kubectl, server};
 use ursa_e2e::zones::{Global, cluster, connected, install_zones};
 
 const EAST: &str = "east";
+const WEST: &str = "west";
+
+/// The zones are what the tests take away: one test at a time.
+static ALONE: Mutex<()> = Mutex::const_new(());
 
 /// A mesh made at global, with a caller and a server in the east.
 struct World {
     global: Global,
     kind: Kind,
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl World {
@@ -19,13 +27,22 @@ impl World {
         at(&cluster("global").await?, future).await
     }
 
+    async fn in_zone<T>(
+        &self,
+        zone: &str,
+        future: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
+        at(&cluster(zone).await?, future).await
+    }
+
     async fn in_east<T>(&self, future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-        at(&cluster(EAST).await?, future).await
+        self.in_zone(EAST, future).await
     }
 
     async fn start(name: &str) -> anyhow::Result<Self> {
+        let alone = ALONE.lock().await;
         install_zones().await?;
-        let world = Self { global: Global::find().await?, kind: Kind::named(name) };
+        let world = Self { global: Global::find().await?, kind: Kind::named(name), _alone: alone };
         let kind = &world.kind;
         world.at_global(kind.mtls("Strict")).await?;
         world
@@ -45,16 +62,48 @@ impl World {
         self.in_east(self.kind.refused("client", "http://web/")).await
     }
 
-    /// Global sees the zone online and in step, in `ursactl` and in `kubectl`.
-    async fn until_online(&self) -> anyhow::Result<()> {
-        eventually(&format!("{EAST} is online"), SOON * 3, async || {
+    /// How global sees a zone, in `ursactl` and in `kubectl`.
+    async fn until_state(&self, zone: &str, state: &str) -> anyhow::Result<()> {
+        eventually(&format!("{zone} is {state}"), SOON * 3, async || {
             let zones = self.global.ursactl(&["inspect", "zones", "--output", "json"]).await?;
             let zones: Value = serde_json::from_str(&zones)?;
-            let found = zones["items"].as_array().into_iter().flatten().find(|known| known["name"] == EAST);
-            let found = found.with_context(|| format!("no {EAST} in {zones}"))?;
-            anyhow::ensure!(found["state"] == "Online" && found["secondsBehind"] == 0, "{found}");
-            let columns = self.at_global(kubectl(&["get", "zone", EAST, "--no-headers"])).await?;
-            anyhow::ensure!(columns.split_whitespace().any(|cell| cell == "Online"), "{columns}");
+            let found = zones["items"].as_array().into_iter().flatten().find(|known| known["name"] == zone);
+            let found = found.with_context(|| format!("no {zone} in {zones}"))?;
+            anyhow::ensure!(found["state"] == state, "{found}");
+            anyhow::ensure!(state != "Online" || found["secondsBehind"] == 0, "{found}");
+            let columns = self.at_global(kubectl(&["get", "zone", zone, "--no-headers"])).await?;
+            anyhow::ensure!(columns.split_whitespace().any(|cell| cell == state), "{columns}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Who answers calls from the east, and how often.
+    async fn shares(&self, url: &str, how: &[&str]) -> anyhow::Result<BTreeMap<String, u64>> {
+        let counted = self.in_east(self.kind.exec("client", &[&["count", url], how].concat())).await?;
+        Ok(serde_json::from_value(counted)?)
+    }
+
+    /// Calls from the east, one after the other over one connection, reach so many pods, each as often as any other.
+    async fn shared_by_pods(&self, url: &str, how: &[&str], pods: usize) -> anyhow::Result<()> {
+        let how = [&["240", "--pods"], how].concat();
+        eventually(&format!("{url} is shared by {pods} pods"), SOON * 2, async || {
+            let seen = self.shares(url, &how).await?;
+            let fair = 240 / u64::try_from(pods)?;
+            // Each of a proxy's threads takes its turns.
+            let is_fair = |count: &u64| count.abs_diff(fair) <= 10;
+            anyhow::ensure!(seen.len() == pods && seen.values().all(is_fair), "{seen:?}");
+            println!("240 calls of {url} ({how:?}): {seen:?}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Calls from the east are soon answered by these, and by no others.
+    async fn answered_by(&self, url: &str, names: &[&str]) -> anyhow::Result<()> {
+        eventually(&format!("{url} is answered by {names:?}"), SOON * 2, async || {
+            let seen = self.shares(url, &["40"]).await?;
+            anyhow::ensure!(seen.keys().eq(names), "{seen:?}");
             Ok(())
         })
         .await
@@ -63,13 +112,17 @@ impl World {
     async fn end(self, result: anyhow::Result<()>) -> anyhow::Result<()> {
         if let Err(error) = &result {
             println!("{error:#}");
-            for name in ["global", EAST] {
-                let bundle = at(&cluster(name).await?, self.kind.keep_evidence(name)).await;
+            for cluster in ["global", EAST, WEST] {
+                let bundle =
+                    self.in_zone(cluster, async { Ok(self.kind.keep_evidence(cluster).await) }).await?;
                 println!("evidence: {}", bundle.display());
             }
             return result;
         }
-        self.in_east(self.kind.kubectl(&["delete", "namespace", &self.kind.name, "--wait=false"])).await?;
+        for zone in [EAST, WEST] {
+            let end = ["delete", "namespace", &self.kind.name, "--wait=false", "--ignore-not-found"];
+            self.in_zone(zone, kubectl(&end)).await?;
+        }
         self.at_global(kubectl(&["delete", "mesh", &self.kind.name])).await.map(drop)
     }
 }
@@ -116,7 +169,7 @@ async fn another_replica_takes_over(world: &World) -> anyhow::Result<()> {
             kubectl(&["--namespace", SYSTEM, "delete", "pod", pod, "--grace-period", "0", "--force"]).await
         })
         .await?;
-    world.until_online().await?;
+    world.until_state(EAST, "Online").await?;
     world.at_global(kind.policy(
         "TrafficPermission",
         "late",
@@ -152,7 +205,7 @@ async fn a_deleted_zone_joins_anew(world: &World) -> anyhow::Result<()> {
     world.in_east(kind.answered("client", "http://web/")).await?;
     world.global.admit(EAST).await?;
     connected(EAST, "True").await?;
-    world.until_online().await?;
+    world.until_state(EAST, "Online").await?;
     world.at_global(kind.delete_policy("trafficpermission", "held")).await?;
     world.in_east(kind.refused("client", "http://web/")).await
 }
@@ -161,12 +214,85 @@ async fn a_deleted_zone_joins_anew(world: &World) -> anyhow::Result<()> {
 async fn a_zone_follows_its_global() -> anyhow::Result<()> {
     let world = World::start("zones").await?;
     let result = async {
-        world.until_online().await?;
+        world.until_state(EAST, "Online").await?;
         world.steers().await?;
         what_belongs_to_global_is_read_only(&world).await?;
         another_replica_takes_over(&world).await?;
         a_deleted_zone_joins_anew(&world).await?;
         world.steers().await
+    }
+    .await;
+    world.end(result).await
+}
+
+/// With three pods.
+fn three(server: &str) -> String {
+    server.replace("replicas: 1", "replicas: 3")
+}
+
+/// A service of both zones, and two that only the west has.
+async fn services_are_those_of_all_zones(world: &World) -> anyhow::Result<()> {
+    let kind = &world.kind;
+    world
+        .in_zone(WEST, async {
+            kind.namespace().await?;
+            // It answers by another name than the east's.
+            kind.apply(
+                &three(&server("web")).replace(r#""--name", "web""#, r#""--name", "web of the west""#),
+            )
+            .await?;
+            kind.apply(&three(&server("far"))).await?;
+            kind.apply(
+                &three(&server("far2")).replace("appProtocol: http", "appProtocol: kubernetes.io/h2c"),
+            )
+            .await?;
+            kind.ready("web").await?;
+            kind.ready("far").await?;
+            kind.ready("far2").await
+        })
+        .await?;
+    world.at_global(kind.permit("all", "*", "*")).await?;
+    world.answered_by("http://web/", &["web", "web of the west"]).await?;
+    world.shared_by_pods("http://web/", &[], 4).await?;
+    let far = format!("http://{}.mesh/", kind.service("far"));
+    world.answered_by(&far, &["far"]).await?;
+    world.shared_by_pods(&far, &[], 3).await?;
+    world.shared_by_pods(&format!("http://{}.mesh/", kind.service("far2")), &["--http2"], 3).await?;
+    let heard = world
+        .in_east(kind.exec("client", &["listen", &format!("{}.mesh:9000", kind.service("far"))]))
+        .await?;
+    anyhow::ensure!(heard.to_string().contains("far"), "a server that speaks first: {heard}");
+    let caller = world.in_east(kind.answered("client", &far)).await?["caller"].clone();
+    let caller = caller.as_str().unwrap_or_default().to_owned();
+    anyhow::ensure!(
+        caller.contains(&format!("URI=spiffe://east.{}.ursa/service/client.", kind.name)),
+        "{caller}"
+    );
+    // Both sides of a permission may be in different zones.
+    world.at_global(kind.permit("all", "nobody", "*")).await?;
+    world.in_east(kind.refused("client", &far)).await?;
+    world.at_global(kind.permit("all", "*", "*")).await?;
+    world.answered_by("http://web/", &["web", "web of the west"]).await
+}
+
+/// While its user wants nothing sent to a zone, the others serve.
+async fn a_disabled_zone_is_passed_over(world: &World) -> anyhow::Result<()> {
+    let enabled = |enabled: bool| format!(r#"{{"spec": {{"enabled": {enabled}}}}}"#);
+    world.at_global(kubectl(&["patch", "zone", WEST, "--type", "merge", "--patch", &enabled(false)])).await?;
+    world.until_state(WEST, "Disabled").await?;
+    world.answered_by("http://web/", &["web"]).await?;
+    world.at_global(kubectl(&["patch", "zone", WEST, "--type", "merge", "--patch", &enabled(true)])).await?;
+    world.until_state(WEST, "Online").await?;
+    world.answered_by("http://web/", &["web", "web of the west"]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn zones_serve_one_another() -> anyhow::Result<()> {
+    let world = World::start("across").await?;
+    let result = async {
+        services_are_those_of_all_zones(&world).await?;
+        a_disabled_zone_is_passed_over(&world).await?;
+        world.at_global(world.kind.delete_policy("trafficpermission", "all")).await
     }
     .await;
     world.end(result).await

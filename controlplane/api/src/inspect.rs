@@ -167,7 +167,7 @@ fn insight_value(
         certificate,
         unauthenticated_peers,
         // What control planes alone go by.
-        subsets: _,
+        server_names: _,
         unready: _,
     } = insight;
     let peers = match &unauthenticated_peers[..] {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ursa_crds::{Object, ObjectKey, Spec, ZoneIngressSpec};
-use ursa_envoy::{Interner, endpoint_resource, translate};
+use ursa_envoy::{Interner, ingress_endpoint_resource, translate};
 use ursa_model::{DestinationId, ProxyId, ProxyModel};
 use ursa_policy::MeshView;
 
@@ -52,13 +52,13 @@ impl IngressState {
         addresses
     }
 
-    /// What the ingresses of this zone that are connected, to whichever replica, have acknowledged: server names of subsets,
-    /// for each ingress.
+    /// What the ingresses of this zone that are connected, to whichever replica, have acknowledged: server names, for
+    /// each ingress.
     pub(crate) fn acknowledged(&self, zone: &str, insights: &Insights) -> Vec<Arc<BTreeSet<String>>> {
         let own: BTreeSet<&str> =
             self.specs().filter(|(_, spec)| spec.zone == zone).map(|(name, _)| name).collect();
         let known = insights.ingresses().into_iter().filter(|(id, _)| own.contains(id.resource()));
-        known.filter(|(_, insight)| insight.connected).map(|(_, insight)| insight.subsets).collect()
+        known.filter(|(_, insight)| insight.connected).map(|(_, insight)| insight.server_names).collect()
     }
 
     pub(crate) fn subscribe(&mut self, proxy: &str) -> SnapshotReceiver {
@@ -83,8 +83,9 @@ impl IngressState {
         for (view, subsets) in views {
             named.extend(subsets.iter().map(DestinationId::sni));
             for route in view.ingress_routes(subsets.clone()) {
+                named.insert(route.destination.sni());
                 let set = view.local_endpoints(&route.destination);
-                endpoints.push(endpoint_resource(&route.destination.name(), &set, interner));
+                endpoints.push(ingress_endpoint_resource(&route.destination.name(), &set, interner));
                 routes.push(route);
             }
         }
@@ -114,7 +115,7 @@ impl IngressState {
                 sequence,
                 resources: Arc::new(resources),
                 names: None,
-                subsets: named.clone(),
+                server_names: named.clone(),
                 identity: None,
                 exclusion: None,
             });

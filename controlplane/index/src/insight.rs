@@ -57,8 +57,8 @@ pub struct ProxyInsight {
     pub envoy_version: String,
     /// The number of the newest snapshot that it has acknowledged whole; 0 unless its agent talks to this replica.
     pub acknowledged: u64,
-    /// Of a zone ingress: server names of the subsets in the newest snapshot that it has acknowledged whole.
-    pub subsets: Arc<BTreeSet<String>>,
+    /// Of a zone ingress: server names in the newest snapshot that it has acknowledged whole.
+    pub server_names: Arc<BTreeSet<String>>,
     /// Inbound ports that its agent says are not ready; `None`: it has not said yet what is.
     pub unready: Option<BTreeSet<u16>>,
     /// Responses sent so far; 0 unless its agent talks to this replica.

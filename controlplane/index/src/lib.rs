@@ -103,8 +103,8 @@ impl Index {
     pub fn acknowledged(&self, proxy: &ProxyId, snapshot: &Snapshot) {
         self.insights.count(proxy, |insight| insight.acknowledged = snapshot.sequence);
         // What others wait for.
-        let subsets = |insight: &mut ProxyInsight| insight.subsets.clone_from(&snapshot.subsets);
-        if proxy.mesh.is_empty() && self.insights.update(proxy, subsets) {
+        let names = |insight: &mut ProxyInsight| insight.server_names.clone_from(&snapshot.server_names);
+        if proxy.mesh.is_empty() && self.insights.update(proxy, names) {
             self.send(Event::IngressSettled);
         }
     }

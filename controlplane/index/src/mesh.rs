@@ -39,8 +39,8 @@ pub(crate) struct MeshState {
     shift: Shift,
     /// What the ingress passes on besides whole services.
     passed_on: BTreeSet<DestinationId>,
-    /// Server names of the subsets that the ingress knows for certain.
-    subsets: BTreeSet<String>,
+    /// Server names that the ingresses know for certain.
+    passable: BTreeSet<String>,
     objects: BTreeMap<ObjectKey, Arc<Object>>,
     presence: BTreeMap<String, Presence>,
     subscribers: HashMap<String, Subscriber>,
@@ -208,7 +208,7 @@ impl MeshState {
                 sequence,
                 resources: Arc::new(all),
                 names,
-                subsets: Arc::default(),
+                server_names: Arc::default(),
                 identity,
                 exclusion: None,
             });
@@ -258,7 +258,8 @@ impl MeshState {
     }
 
     /// What this zone offers in this mesh.
-    /// `acknowledged`: server names of the subsets that each of its ingresses knows.
+    /// `acknowledged`: the server names that each of its ingresses knows. Of what one of them does not know yet nothing is
+    /// promised; what was known before stays, though an ingress that has just come has yet to say so.
     pub(crate) fn offer(
         &mut self,
         name: &str,
@@ -269,19 +270,26 @@ impl MeshState {
         self.offer_dirty = false;
         let Some(view) = &self.view else { return Offer::withdrawn(name, zone) };
         let roots = view.trust().get(&TrustDomain::new(zone, name).to_string()).cloned().unwrap_or_default();
-        let services = view.available_services().into_iter().map(|service| AvailableService {
-            tags: service.tags,
-            instances: service.instances,
-            protocol: tag_value(service.protocol).to_owned(),
-            identity_services: service.identity_services,
-        });
         let named: BTreeSet<String> = view.named_subsets(zone).iter().map(DestinationId::sni).collect();
-        if acknowledged.iter().all(|known| named.is_subset(known)) {
-            self.subsets = named;
-        } else {
-            // Until then those of before count.
-            self.offer_dirty = true;
-        }
+        let routes = view.ingress_routes(self.passed_on.clone());
+        let wanted: BTreeSet<String> =
+            routes.iter().map(|route| route.destination.sni()).chain(named.iter().cloned()).collect();
+        let known = |name: &String| {
+            self.passable.contains(name) || acknowledged.iter().all(|known| known.contains(name))
+        };
+        let passable: BTreeSet<String> = wanted.iter().filter(|name| known(name)).cloned().collect();
+        self.offer_dirty = passable != wanted;
+        let services = view.available_services().into_iter().map(|service| {
+            // Without mutual TLS nothing crosses.
+            let is_passable = routes.is_empty() || passable.contains(&view.whole(&service.tags).sni());
+            AvailableService {
+                instances: if is_passable { service.instances } else { 0 },
+                tags: service.tags,
+                protocol: tag_value(service.protocol).to_owned(),
+                identity_services: service.identity_services,
+            }
+        });
+        let services: Vec<AvailableService> = services.collect();
         let held = insights.certificates(name, Timestamp::now());
         let elsewhere = self.unknown_pods(name, insights);
         let backend = |name: &String| {
@@ -293,10 +301,11 @@ impl MeshState {
             mesh: name.to_owned(),
             roots,
             backends: self.backends.iter().map(backend).collect(),
-            subsets: self.subsets.clone(),
-            services: services.collect(),
+            subsets: named.intersection(&passable).cloned().collect(),
+            services,
             identities: Some(view.identities()),
         };
+        self.passable = passable;
         let meta = Meta { name: zone.to_owned(), ..Meta::default() };
         Offer::Offered(Box::new(Object { meta, spec: Spec::MeshZone(spec) }))
     }

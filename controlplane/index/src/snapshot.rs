@@ -21,8 +21,8 @@ pub struct Snapshot {
     pub resources: Arc<ResourceSet>,
     /// Names of services and their addresses, for a workload whose traffic is captured.
     pub names: Option<Arc<Names>>,
-    /// Of a zone ingress: server names of the subsets that it passes on with this, where they have instances.
-    pub subsets: Arc<BTreeSet<String>>,
+    /// Of a zone ingress: server names that it passes on with this, where they have instances.
+    pub server_names: Arc<BTreeSet<String>>,
     /// The certificate that the agent is to have; `None` while mutual TLS is off.
     pub identity: Option<IdentityGrant>,
     /// Why the proxy may not be in its mesh, for people: then it is to get nothing.

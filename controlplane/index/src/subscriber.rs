@@ -36,7 +36,7 @@ impl Subscriber {
             sequence,
             resources: Arc::default(),
             names: None,
-            subsets: Arc::default(),
+            server_names: Arc::default(),
             identity: None,
             exclusion: Some(reason.to_owned()),
         });
@@ -48,7 +48,7 @@ impl Subscriber {
                 && current.identity == snapshot.identity
                 && current.names == snapshot.names
                 && current.exclusion == snapshot.exclusion
-                && current.subsets == snapshot.subsets
+                && current.server_names == snapshot.server_names
                 && same(&current.resources, &snapshot.resources)
             {
                 return false;

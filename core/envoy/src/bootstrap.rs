@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
+use crate::zone_ingresses;
+
 /// The static cluster that stands for the agent.
 pub(crate) const AGENT_CLUSTER: &str = "ursa-agent";
 
@@ -23,6 +25,9 @@ pub struct BootstrapSettings {
 /// The bootstrap as JSON.
 pub fn bootstrap(settings: &BootstrapSettings) -> String {
     let BootstrapSettings { node_id, agent_socket, admin_socket } = settings;
+    // Each caller is bounded already where it comes in.
+    let no_limits =
+        json!({"max_connections": u32::MAX, "max_pending_requests": u32::MAX, "max_requests": u32::MAX});
     let ads = json!({"ads": {}, "resource_api_version": "V3"});
     let bootstrap = json!({
         "node": {"id": node_id, "cluster": node_id},
@@ -36,7 +41,13 @@ pub fn bootstrap(settings: &BootstrapSettings) -> String {
             "cds_config": ads,
             "lds_config": ads,
         },
-        "static_resources": {"clusters": [{
+        "bootstrap_extensions": [{
+            "name": "envoy.bootstrap.internal_listener",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener",
+            },
+        }],
+        "static_resources": {"listeners": [zone_ingresses::static_listener()], "clusters": [{
             "name": AGENT_CLUSTER,
             "type": "STATIC",
             "connect_timeout": "1s",
@@ -50,7 +61,7 @@ pub fn bootstrap(settings: &BootstrapSettings) -> String {
                 "cluster_name": AGENT_CLUSTER,
                 "endpoints": [{"lb_endpoints": [{"endpoint": {"address": {"pipe": {"path": agent_socket}}}}]}],
             },
-        }]},
+        }, zone_ingresses::static_cluster(&no_limits)]},
         // Without a bound Envoy warns at each start; a host that serves more sets its own.
         "overload_manager": {"resource_monitors": [{
             "name": "envoy.resource_monitors.global_downstream_max_connections",

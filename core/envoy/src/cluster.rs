@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{
-    ClusterDiscoveryType, CommonLbConfig, DiscoveryType, EdsClusterConfig, LbPolicy,
+    ClusterDiscoveryType, CommonLbConfig, DiscoveryType, EdsClusterConfig, LbConfig, LbPolicy,
+    RingHashLbConfig,
 };
 use envoy_types::pb::envoy::config::cluster::v3::{CircuitBreakers, Cluster};
 use envoy_types::pb::envoy::config::core::v3::{Http1ProtocolOptions, Http2ProtocolOptions};
@@ -19,11 +20,11 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_optio
     ExplicitHttpConfig, UpstreamProtocolOptions,
 };
 use envoy_types::pb::envoy::r#type::v3::Percent;
-use envoy_types::pb::google::protobuf::Any;
+use envoy_types::pb::google::protobuf::{Any, UInt64Value};
 use ursa_model::{Balancer, Destination, Protocol};
 
 use crate::pack::{ads, any, duration, socket_address, transport_socket, uint};
-use crate::{capture, tls};
+use crate::{capture, tls, zone_ingresses};
 
 /// Long enough for another continent, short enough for a second attempt while a caller waits.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -81,10 +82,9 @@ pub(crate) fn destination(name: &str, destination: &Destination, peers_secret: &
         Balancer::LeastRequest => LbPolicy::LeastRequest,
         Balancer::Random => LbPolicy::Random,
     };
-    let transport = destination
-        .tls
-        .as_ref()
-        .and_then(|_| transport_socket(tls::upstream(peers_secret, destination.id.sni())));
+    let transport = destination.tls.as_ref().map(|_| {
+        zone_ingresses::through(transport_socket(tls::upstream(peers_secret, destination.id.sni())))
+    });
     any(Cluster {
         lb_policy: lb_policy.into(),
         circuit_breakers: Some(no_limits()),
@@ -94,9 +94,16 @@ pub(crate) fn destination(name: &str, destination: &Destination, peers_secret: &
     })
 }
 
-/// What a zone ingress passes on: TLS goes through as it is.
+/// What a zone ingress passes on: TLS goes through as it is, to the instance that the client names: the one at that place of the
+/// ring, or while there is none the next.
 pub(crate) fn ingress(name: &str) -> Any {
-    any(eds_cluster(name))
+    let ring = RingHashLbConfig { minimum_ring_size: Some(UInt64Value { value: 1 }), ..Default::default() };
+    any(Cluster {
+        lb_policy: LbPolicy::RingHash.into(),
+        lb_config: Some(LbConfig::RingHashLbConfig(ring)),
+        circuit_breakers: Some(no_limits()),
+        ..eds_cluster(name)
+    })
 }
 
 /// The application beside the proxy.

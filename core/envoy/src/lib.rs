@@ -19,13 +19,14 @@ mod retry;
 mod tls;
 mod translate;
 pub mod wire;
+mod zone_ingresses;
 
 pub use access_log::{Transport, log_of, peers};
 pub use bootstrap::{BootstrapSettings, bootstrap};
 pub use narrowing::{closed, listener_of_callers, narrows, with_generation};
 pub use resource::{Interner, Resource, ResourceKey, ResourceType};
 pub use tls::{IDENTITY_SECRET, identity_secret};
-pub use translate::{ResourceSet, endpoint_resource, translate};
+pub use translate::{ResourceSet, endpoint_resource, ingress_endpoint_resource, translate};
 
 /// Raised when equal models begin to give other resources than before, so that proxies get the new ones.
-pub const TRANSLATOR_REVISION: u32 = 2;
+pub const TRANSLATOR_REVISION: u32 = 3;

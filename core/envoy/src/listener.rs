@@ -3,16 +3,23 @@
 use std::net::IpAddr;
 
 use envoy_types::pb::envoy::config::accesslog::v3::AccessLog;
-use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
+use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
+use envoy_types::pb::envoy::config::core::v3::substitution_format_string::Format;
+use envoy_types::pb::envoy::config::core::v3::{DataSource, SubstitutionFormatString, TrafficDirection};
 use envoy_types::pb::envoy::config::listener::v3::{
     Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter, filter, listener_filter,
 };
+use envoy_types::pb::envoy::extensions::filters::common::set_filter_state::v3::{
+    FilterStateValue, filter_state_value,
+};
 use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
+use envoy_types::pb::envoy::extensions::filters::network::set_filter_state::v3::Config as SetFilterState;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::weighted_cluster::ClusterWeight;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::{
     ClusterSpecifier, TcpAccessLogOptions, WeightedCluster,
 };
+use envoy_types::pb::envoy::r#type::v3::{HashPolicy, hash_policy};
 use envoy_types::pb::google::protobuf::{Any, BoolValue};
 use ursa_model::{Inbound, Outbound, Protocol};
 
@@ -25,6 +32,8 @@ const CONNECT_ATTEMPTS: u32 = 3;
 
 /// A cluster that no proxy has: connections to it are closed.
 pub(crate) const NOWHERE: &str = "nowhere";
+
+const TCP_PROXY: &str = "envoy.filters.network.tcp_proxy";
 
 /// How long a client may take over its handshake.
 const HANDSHAKE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
@@ -133,24 +142,23 @@ fn unbound(captured: bool) -> Option<BoolValue> {
     captured.then(|| bool_value(false)).flatten()
 }
 
-/// The listener of a zone ingress: (SNI, cluster) pairs; a connection with any other SNI, or none, is closed. It is there
-/// without any pair, too: an ingress that has nothing to pass on yet serves all the same.
+/// Under which name a zone ingress keeps which instance a connection is for.
+const INSTANCE_STATE: &str = "ursa.instance";
+
+/// The listener of a zone ingress: (SNI, cluster) pairs, each for the names of single instances below that SNI too; a connection
+/// with any other SNI, or none, is closed. It is there without any pair, too: an ingress that has nothing to pass on yet
+/// serves all the same.
 pub(crate) fn ingress(name: &str, address: IpAddr, port: u16, routes: &[(String, String)]) -> Any {
     let mut chains: Vec<FilterChain> = routes
         .iter()
         .map(|(sni, cluster)| FilterChain {
             name: sni.clone(),
             filter_chain_match: Some(FilterChainMatch {
-                server_names: vec![sni.clone()],
+                server_names: vec![sni.clone(), format!("*.{sni}")],
                 transport_protocol: "tls".into(),
                 ..Default::default()
             }),
-            filters: vec![tcp_proxy(
-                name,
-                ClusterSpecifier::Cluster(cluster.clone()),
-                CONNECT_ATTEMPTS,
-                None,
-            )],
+            filters: vec![instance_state(), to_instance(name, cluster)],
             ..Default::default()
         })
         .collect();
@@ -164,6 +172,37 @@ pub(crate) fn ingress(name: &str, address: IpAddr, port: u16, routes: &[(String,
         listener_filters_timeout: duration(SNI_TIMEOUT),
         ..listener(name, address, port, TrafficDirection::Unspecified, chains)
     })
+}
+
+/// Keeps the server name as a hash ring writes the first place of a host: the host's key, and the place's number.
+fn instance_state() -> Filter {
+    let name = "%REQUESTED_SERVER_NAME%_0".to_owned();
+    let text = DataSource { specifier: Some(Specifier::InlineString(name)), ..Default::default() };
+    let value =
+        SubstitutionFormatString { format: Some(Format::TextFormatSource(text)), ..Default::default() };
+    let set = FilterStateValue {
+        key: Some(filter_state_value::Key::ObjectKey(INSTANCE_STATE.to_owned())),
+        factory_key: "envoy.hashable_string".into(),
+        value: Some(filter_state_value::Value::FormatString(value)),
+        ..Default::default()
+    };
+    let config = SetFilterState { on_new_connection: vec![set], ..Default::default() };
+    network_filter("envoy.filters.network.set_filter_state", any(config))
+}
+
+fn to_instance(stat_prefix: &str, cluster: &str) -> Filter {
+    let state = hash_policy::FilterState { key: INSTANCE_STATE.to_owned() };
+    let policy = HashPolicy { policy_specifier: Some(hash_policy::PolicySpecifier::FilterState(state)) };
+    network_filter(
+        TCP_PROXY,
+        any(TcpProxy {
+            stat_prefix: stat_prefix.to_owned(),
+            max_connect_attempts: uint(CONNECT_ATTEMPTS),
+            hash_policy: vec![policy],
+            cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_owned())),
+            ..Default::default()
+        }),
+    )
 }
 
 pub(crate) fn listener(
@@ -210,7 +249,7 @@ pub(crate) fn tcp_proxy(
 ) -> Filter {
     let at_start = TcpAccessLogOptions { flush_access_log_on_start: true, ..Default::default() };
     network_filter(
-        "envoy.filters.network.tcp_proxy",
+        TCP_PROXY,
         any(TcpProxy {
             stat_prefix: stat_prefix.to_owned(),
             max_connect_attempts: uint(attempts),

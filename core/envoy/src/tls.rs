@@ -125,6 +125,8 @@ pub(crate) fn upstream(validation_secret: &str, sni: String) -> UpstreamTlsConte
     UpstreamTlsContext {
         common_tls_context: Some(common(validation_secret)),
         sni,
+        // The name of one instance, where the endpoint has one.
+        auto_host_sni: true,
         max_session_keys: Some(UInt32Value { value: 0 }),
         ..Default::default()
     }

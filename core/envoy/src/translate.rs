@@ -35,10 +35,21 @@ pub fn translate(model: &ProxyModel, interner: &mut Interner) -> ResourceSet {
     out.set
 }
 
-/// The endpoints of a destination, under the name of its cluster.
+/// The endpoints of a destination for those who call it, under the name of its cluster.
 pub fn endpoint_resource(cluster: &str, endpoints: &EndpointSet, interner: &mut Interner) -> Arc<Resource> {
-    interner.intern(ResourceType::Endpoint, cluster.to_owned(), &endpoints.endpoints, |name| {
-        endpoint::load_assignment(name, &endpoints.endpoints)
+    interner.intern(ResourceType::Endpoint, cluster.to_owned(), endpoints, |name| {
+        endpoint::callers(name, endpoints)
+    })
+}
+
+/// The endpoints of a destination for the ingress of their zone, under the name of its cluster.
+pub fn ingress_endpoint_resource(
+    cluster: &str,
+    endpoints: &EndpointSet,
+    interner: &mut Interner,
+) -> Arc<Resource> {
+    interner.intern(ResourceType::Endpoint, cluster.to_owned(), &("ingress", endpoints), |name| {
+        endpoint::ingress(name, endpoints)
     })
 }
 

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use ursa_envoy::{
     BootstrapSettings, Interner, Resource, ResourceType, bootstrap, endpoint_resource, identity_secret,
-    translate,
+    ingress_endpoint_resource, translate,
 };
 use ursa_model::{EndpointSet, ProxyModel};
 
@@ -37,6 +37,10 @@ enum Document {
         cluster: String,
         endpoints: EndpointSet,
     },
+    IngressEndpoints {
+        cluster: String,
+        endpoints: EndpointSet,
+    },
 }
 
 fn golden(path: &Path) -> TestResult {
@@ -53,6 +57,9 @@ fn golden(path: &Path) -> TestResult {
             Document::ProxyModel { model } => translate(&model, &mut interner).into_values().collect(),
             Document::Endpoints { cluster, endpoints } => {
                 vec![endpoint_resource(&cluster, &endpoints, &mut interner)]
+            }
+            Document::IngressEndpoints { cluster, endpoints } => {
+                vec![ingress_endpoint_resource(&cluster, &endpoints, &mut interner)]
             }
         };
         for resource in resources {

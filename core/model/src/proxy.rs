@@ -218,6 +218,11 @@ impl DestinationId {
         format!("{}.ursa", self.anywhere().digest())
     }
 
+    /// The server name that stands for one of its instances in a zone, counted from 0.
+    pub fn instance_sni(&self, instance: u32) -> String {
+        format!("{instance}.{}", self.sni())
+    }
+
     /// Without the tag of the zone. At the ingress of a zone that says nothing any more, and traffic can be shifted
     /// between zones without their ingresses having to learn of it.
     #[must_use]
@@ -303,7 +308,7 @@ pub struct EndpointSet {
     pub endpoints: Vec<Endpoint>,
 }
 
-/// An instance, or another zone's ingress that stands for all instances behind it.
+/// An instance, or the way to one through its zone's ingress.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Endpoint {
@@ -316,8 +321,12 @@ pub struct Endpoint {
     pub address: IpAddr,
     /// Where to connect.
     pub port: u16,
-    /// How many instances it stands for; > 0.
+    /// Its share, relative to the others of the destination; > 0.
     pub weight: u32,
+    /// Which of the destination's instances in that zone, counted from 0, where an ingress has to choose it by
+    /// [`DestinationId::instance_sni`]: the address is that ingress's, or for the ingress the instance's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<u32>,
     /// Whether it takes traffic.
     #[serde(default)]
     pub state: EndpointState,

@@ -1,7 +1,7 @@
 //! Where the instances of a destination are, and who they may be.
 //!
-//! Every instance gets the same share: another zone's ingress stands for all instances behind it, shared among the
-//! ingresses of the zone.
+//! Every instance is an endpoint and gets the same share, wherever it is; those of other zones are reached through any
+//! ingress of their zone.
 
 use std::collections::BTreeSet;
 
@@ -16,6 +16,8 @@ use crate::selector::has;
 use crate::services::in_zone;
 use crate::view::MeshView;
 
+/// How many instances of another zone are told apart, which is what a proxy spends memory on.
+const MAX_INSTANCES: u32 = 1_000;
 /// Beyond this weights are rounded.
 const MAX_MULTIPLE: u64 = 5_040;
 /// Beyond this in sum weights are scaled down: Envoy refuses a sum of more than 32 bits, and other zones say the counts.
@@ -31,13 +33,9 @@ impl MeshView {
             .collect();
         let local: Vec<&LocalInbound> =
             self.local_inbounds(destination).filter(|inbound| inbound.serves).collect();
-        let multiple = remotes.iter().map(|(remote, _)| count(remote)).fold(1, lcm).min(MAX_MULTIPLE);
-        let each = |remote: &RemoteZone, instances: u64| (instances * multiple / count(remote)).max(1);
-        let total = remotes.iter().map(|(remote, instances)| each(remote, *instances) * count(remote));
-        let scale = (total.sum::<u64>() + multiple * local.len() as u64).div_ceil(MAX_TOTAL).max(1);
-        let scaled = |weight: u64| {
-            u32::try_from((weight / scale).max(1)).expect("a part of the total is not above MAX_TOTAL")
-        };
+        let counts: Vec<(u64, u64)> =
+            remotes.iter().map(|(remote, instances)| (remote.ingresses.len() as u64, *instances)).collect();
+        let Weights { local: weight, others: weights } = weights(local.len() as u64, &counts);
         // Priorities have no gaps.
         let elsewhere = u32::from(self.input.spec.routing.locality_aware_load_balancing && !local.is_empty());
         let own = local.iter().map(|inbound| Endpoint {
@@ -45,18 +43,21 @@ impl MeshView {
             zone: self.input.zone.clone(),
             address: inbound.address,
             port: inbound.port,
-            weight: scaled(multiple),
+            weight,
             state: inbound.state,
+            instance: None,
         });
-        let others = remotes.iter().flat_map(|(remote, instances)| {
-            let weight = scaled(each(remote, *instances));
-            remote.ingresses.iter().map(move |(address, port)| Endpoint {
+        let others = remotes.iter().zip(weights).flat_map(|((remote, instances), weight)| {
+            let ways =
+                remote.ingresses.iter().flat_map(|way| (0..told_apart(*instances)).map(move |k| (way, k)));
+            ways.map(move |((address, port), instance)| Endpoint {
                 priority: elsewhere,
                 zone: remote.zone.clone(),
                 address: *address,
                 port: *port,
                 weight,
                 state: EndpointState::Healthy,
+                instance: Some(instance),
             })
         });
         let mut endpoints: Vec<Endpoint> = own.chain(others).collect();
@@ -68,8 +69,8 @@ impl MeshView {
     pub fn local_endpoints(&self, destination: &DestinationId) -> EndpointSet {
         let mut set = self.endpoints(destination);
         set.endpoints.retain(|endpoint| endpoint.zone == self.input.zone);
-        for endpoint in &mut set.endpoints {
-            endpoint.weight = 1;
+        for (instance, endpoint) in (0..).zip(&mut set.endpoints) {
+            (endpoint.weight, endpoint.instance) = (1, Some(instance));
         }
         set
     }
@@ -125,8 +126,33 @@ fn instances(remote: &RemoteZone, destination: &DestinationId) -> u64 {
     all.min(u32::MAX.into())
 }
 
-fn count(remote: &RemoteZone) -> u64 {
-    remote.ingresses.len() as u64
+fn told_apart(instances: u64) -> u32 {
+    u32::try_from(instances).unwrap_or(u32::MAX).min(MAX_INSTANCES)
+}
+
+/// Weights of endpoints.
+#[derive(Debug, PartialEq, Eq)]
+struct Weights {
+    local: u32,
+    /// Of each zone's.
+    others: Vec<u32>,
+}
+
+/// How much an endpoint counts when each instance is to get the same. `others`: ingresses and instances of each zone.
+fn weights(local: u64, others: &[(u64, u64)]) -> Weights {
+    let multiple = others.iter().map(|(ways, _)| *ways).fold(1, lcm).min(MAX_MULTIPLE);
+    let endpoints = |ways: u64, instances: u64| u64::from(told_apart(instances)) * ways;
+    let each = |ways: u64, instances: u64| (instances * multiple / endpoints(ways, instances)).max(1);
+    let elsewhere =
+        others.iter().map(|(ways, instances)| each(*ways, *instances) * endpoints(*ways, *instances));
+    let scale = (elsewhere.sum::<u64>() + multiple * local).div_ceil(MAX_TOTAL).max(1);
+    let scaled = |weight: u64| {
+        u32::try_from((weight / scale).max(1)).expect("a part of the total is not above MAX_TOTAL")
+    };
+    Weights {
+        local: scaled(multiple),
+        others: others.iter().map(|(ways, instances)| scaled(each(*ways, *instances))).collect(),
+    }
 }
 
 fn lcm(a: u64, b: u64) -> u64 {
@@ -135,4 +161,34 @@ fn lcm(a: u64, b: u64) -> u64 {
 
 fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd(b, a % b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_instance_gets_the_same_however_many_ways_lead_to_it() {
+        let Weights { local, others } = weights(2, &[(2, 3), (3, 1)]);
+        assert_eq!((local, &others[..]), (6, &[3, 2][..]), "shares of an instance: 6, 2 x 3 and 3 x 2");
+        assert_eq!(weights(0, &[(1, 4)]), Weights { local: 1, others: vec![1] });
+    }
+
+    #[test]
+    fn who_is_not_told_apart_counts_all_the_same() {
+        let many = u64::from(MAX_INSTANCES) * 3;
+        assert_eq!(weights(1, &[(1, many)]), Weights { local: 1, others: vec![3] });
+    }
+
+    #[test]
+    fn however_many_instances_a_zone_claims_to_have_envoy_takes_the_weights() {
+        let absurd = u64::from(u32::MAX);
+        let zones = [(3, absurd), (2, absurd)];
+        let Weights { local, others } = weights(1, &zones);
+        let of = |(weight, (ways, instances)): (&u32, &(u64, u64))| {
+            u64::from(*weight) * ways * u64::from(told_apart(*instances))
+        };
+        let total = u64::from(local) + others.iter().zip(&zones).map(of).sum::<u64>();
+        assert!(local > 0 && others.iter().all(|weight| *weight > 0) && total <= u32::MAX.into(), "{total}");
+    }
 }

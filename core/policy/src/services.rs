@@ -1,6 +1,6 @@
 //! What a zone offers to the others, and what its ingress passes on.
 //!
-//! Instances are counted by the tags that any route's destination names, so that what crosses zones grows with
+//! Instances are counted by port and the tags that any route's destination names, so that what crosses zones grows with
 //! services and not with instances.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +18,7 @@ impl MeshView {
         let destinations = self.routes.destinations(&self.input.name);
         let mut asked: BTreeSet<&str> =
             destinations.iter().flat_map(|id| id.subset.keys()).map(String::as_str).collect();
-        asked.insert(tag::SERVICE);
+        asked.extend([tag::SERVICE, tag::PORT]);
         // The zone is said once, not with each service.
         asked.remove(tag::ZONE);
         let mut groups: BTreeMap<(Tags, Protocol), (u32, BTreeSet<String>)> = BTreeMap::new();
@@ -40,18 +40,55 @@ impl MeshView {
             .collect()
     }
 
-    /// The subsets that routes may send to a zone, as its ingress knows them.
+    /// The subsets that routes may send to a zone, as its ingress knows them: who calls a port of a service calls that port of
+    /// a subset.
     pub fn named_subsets(&self, zone: &str) -> BTreeSet<DestinationId> {
         let asked = self.routes.destinations(&self.input.name);
         let here = |id: &&DestinationId| {
             id.subset.get(tag::ZONE).is_none_or(|named| named == zone || named == tag::ANY)
         };
         let subsets = asked.iter().filter(here).map(DestinationId::anywhere);
-        subsets.filter(|id| !id.subset.is_empty()).collect()
+        let subsets = subsets.filter(|id| !id.subset.is_empty());
+        subsets.flat_map(|id| self.with_ports(zone, id)).collect()
     }
 
-    /// What this zone's ingress passes on for this mesh, ordered by destination: every service that it has, and of these
-    /// subsets those that it has.
+    /// The port of a service that instances with these tags serve, all of them.
+    pub fn whole(&self, tags: &Tags) -> DestinationId {
+        let text = |key| tags.get(key).cloned();
+        DestinationId {
+            mesh: self.input.name.clone(),
+            service: text(tag::SERVICE).unwrap_or_default(),
+            subset: text(tag::PORT).map(|port| (tag::PORT.to_owned(), port)).into_iter().collect(),
+        }
+    }
+
+    /// A destination, and the same at each port of its service in a zone.
+    fn with_ports(&self, zone: &str, id: DestinationId) -> Vec<DestinationId> {
+        if id.subset.contains_key(tag::PORT) {
+            return vec![id];
+        }
+        let ports = self.tags_in(zone, &id.service).filter_map(|tags| tags.get(tag::PORT));
+        let ports: BTreeSet<&String> = ports.collect();
+        let at = |port: &String| {
+            let mut at_port = id.clone();
+            at_port.subset.insert(tag::PORT.into(), port.clone());
+            at_port
+        };
+        let at_ports: Vec<DestinationId> = ports.into_iter().map(at).collect();
+        std::iter::once(id).chain(at_ports).collect()
+    }
+
+    /// The tags of what serves a service in a zone.
+    fn tags_in<'a>(&'a self, zone: &'a str, service: &'a str) -> impl Iterator<Item = &'a Tags> {
+        let own = self.local.get(service).filter(|_| zone == self.input.zone).into_iter().flatten();
+        let others = self.input.remotes.iter().filter(move |remote| remote.zone == zone);
+        let others = others.flat_map(|remote| &remote.services).map(|service| &service.tags);
+        let others = others.filter(move |tags| tags.get(tag::SERVICE).is_some_and(|name| name == service));
+        own.map(|inbound| &inbound.tags).chain(others)
+    }
+
+    /// What this zone's ingress passes on for this mesh, ordered by destination: every service that it has, each of its ports,
+    /// and of these subsets those that it has.
     pub fn ingress_routes(&self, subsets: BTreeSet<DestinationId>) -> Vec<IngressRoute> {
         if !self.mtls {
             return Vec::new();
@@ -62,7 +99,7 @@ impl MeshView {
             subset: BTreeMap::new(),
         });
         let mut all = subsets;
-        all.extend(whole);
+        all.extend(whole.flat_map(|id| self.with_ports(&self.input.zone, id)));
         all.retain(|destination| self.local_inbounds(destination).next().is_some());
         all.into_iter().map(|destination| IngressRoute { destination }).collect()
     }

@@ -153,6 +153,7 @@ impl Model {
                 port: instance.port(),
                 weight: 1,
                 state: EndpointState::Healthy,
+                instance: None,
             }],
         });
         self

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use axum::body::Body;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, lookup_host};
@@ -39,16 +39,49 @@ pub(crate) async fn once(url: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(crate) async fn count(url: &str, times: u32) -> anyhow::Result<()> {
+pub(crate) async fn count(url: &str, times: u32, pods: bool, http2: bool) -> anyhow::Result<()> {
+    let by = if pods { "pod" } else { "name" };
     let client = client(false)?;
+    let mut connection = if http2 { Some(Http2::open(url).await?) } else { None };
     let mut answers: BTreeMap<String, u32> = BTreeMap::new();
     for _ in 0..times {
-        let body = ask(&client, url).await.map_err(anyhow::Error::msg)?;
+        let body = match &mut connection {
+            Some(connection) => connection.ask().await?,
+            None => ask(&client, url).await.map_err(anyhow::Error::msg)?,
+        };
         let answer: Value = serde_json::from_str(&body)?;
-        *answers.entry(answer["name"].as_str().unwrap_or_default().to_owned()).or_default() += 1;
+        *answers.entry(answer[by].as_str().unwrap_or_default().to_owned()).or_default() += 1;
     }
     println!("{}", json!(answers));
     Ok(())
+}
+
+/// One connection that speaks HTTP/2 from its first byte.
+struct Http2 {
+    url: String,
+    sender: hyper::client::conn::http2::SendRequest<Body>,
+}
+
+impl Http2 {
+    async fn open(url: &str) -> anyhow::Result<Self> {
+        let uri: axum::http::Uri = url.parse()?;
+        let host = uri.host().context("the URL has no host")?;
+        let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(80))).await?;
+        let (sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        Ok(Self { url: url.to_owned(), sender })
+    }
+
+    async fn ask(&mut self) -> anyhow::Result<String> {
+        let request = axum::http::Request::get(&self.url).body(Body::empty())?;
+        let answer = timeout(PATIENCE, self.sender.send_request(request)).await??;
+        let status = answer.status();
+        let body = axum::body::to_bytes(Body::new(answer.into_body()), 1 << 16).await?;
+        let body = String::from_utf8_lossy(&body).into_owned();
+        anyhow::ensure!(status.is_success(), "status {}: {body}", status.as_u16());
+        Ok(body)
+    }
 }
 
 pub(crate) async fn load(url: &str, anew: bool, callers: u32) -> anyhow::Result<()> {

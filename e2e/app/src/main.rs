@@ -36,8 +36,17 @@ enum Command {
     },
     /// Calls once; fails if it is not answered by 200.
     Call { url: String },
-    /// Calls so many times; says how often each server answered by its name.
-    Count { url: String, times: u32 },
+    /// Calls so many times, one after the other; says how often each server answered, by its name.
+    Count {
+        url: String,
+        times: u32,
+        /// By the pods that answered.
+        #[arg(long)]
+        pods: bool,
+        /// HTTP/2 on one connection.
+        #[arg(long)]
+        http2: bool,
+    },
     /// Calls again and again until its standard input ends; then says how often it was answered, and how often not.
     Load {
         url: String,
@@ -99,7 +108,7 @@ async fn main() -> anyhow::Result<std::process::ExitCode> {
             serve::until_told(&name, http, banner, echo).await?;
         }
         Command::Call { url } => call::once(&url).await?,
-        Command::Count { url, times } => call::count(&url, times).await?,
+        Command::Count { url, times, pods, http2 } => call::count(&url, times, pods, http2).await?,
         Command::Load { url, anew, callers } => call::load(&url, anew, callers).await?,
         Command::Listen { address } => call::listen(&address).await?,
         Command::Reach { address } => drop(tokio::net::TcpStream::connect(&address).await?),

@@ -57,7 +57,13 @@ async fn who(
     headers: HeaderMap,
 ) -> Json<Value> {
     let caller = headers.get("x-forwarded-client-cert").and_then(|value| value.to_str().ok());
-    Json(json!({"name": *name, "peer": peer.ip().to_canonical().to_string(), "caller": caller}))
+    let pod = std::env::var("HOSTNAME").unwrap_or_default();
+    Json(json!({
+        "name": *name,
+        "pod": pod,
+        "peer": peer.ip().to_canonical().to_string(),
+        "caller": caller,
+    }))
 }
 
 async fn accept<F: Future<Output = std::io::Result<()>> + Send + 'static>(

@@ -33,7 +33,7 @@ pub(super) fn insight(insight: &ProxyInsight) -> (String, Insight) {
         responses: _,
         rejections,
         certificate,
-        subsets,
+        server_names,
         unready,
         unauthenticated_peers,
     } = insight;
@@ -45,7 +45,7 @@ pub(super) fn insight(insight: &ProxyInsight) -> (String, Insight) {
         .collect();
     let held = certificate.as_ref().map(|held| (&held.backend, held.expires, held.signed_at));
     let times = (connected_at, disconnected_at, unheard_since);
-    let does = (subsets.as_ref(), unready, unauthenticated_peers.as_ref());
+    let does = (server_names.as_ref(), unready, unauthenticated_peers.as_ref());
     let version = fingerprint(&(connected, times, (agent_version, envoy_version), &rejected, &held, does));
     let rejections = rejected.into_iter().map(|(type_url, name, version, message)| replicas::Rejection {
         type_url: type_url.to_owned(),
@@ -64,7 +64,7 @@ pub(super) fn insight(insight: &ProxyInsight) -> (String, Insight) {
         readiness: unready.as_ref().map(|ports| replicas::Readiness {
             unready: ports.iter().map(|port| u32::from(*port)).collect(),
         }),
-        subsets: subsets.iter().cloned().collect(),
+        server_names: server_names.iter().cloned().collect(),
         unauthenticated_peers: unauthenticated_peers.iter().map(peer).collect(),
         certificate: held.map(|(backend, expires, signed_at)| replicas::Certificate {
             backend: backend.clone(),
@@ -150,7 +150,7 @@ fn read_insight(insight: Insight) -> Result<ProxyInsight, String> {
         responses: 0,
         rejections: insight.rejections.into_iter().filter_map(rejection).collect(),
         certificate: insight.certificate.map(certificate).transpose()?,
-        subsets: Arc::new(insight.subsets.into_iter().collect()),
+        server_names: Arc::new(insight.server_names.into_iter().collect()),
         unready: insight.readiness.map(readiness).transpose()?,
         unauthenticated_peers: insight
             .unauthenticated_peers
@@ -190,7 +190,7 @@ mod tests {
             responses: 0,
             rejections: [(key, Rejection { version: "v".into(), message: "no".into() })].into(),
             certificate: Some(Certificate { backend: "ca".into(), expires: at(9), signed_at: Some(at(1)) }),
-            subsets: Arc::new(["a.ursa".to_owned()].into()),
+            server_names: Arc::new(["a.ursa".to_owned()].into()),
             unready: Some([80].into()),
             unauthenticated_peers: [
                 (PeerTransport::Plaintext, Some("10.0.0.7".parse().unwrap())),
