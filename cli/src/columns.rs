@@ -20,16 +20,30 @@ pub(crate) fn rows(
     let columns = columns(kind);
     let mut titles = vec!["NAME"];
     titles.extend(columns.iter().map(|Column(title, _)| *title));
+    // Of what proxies enforce.
+    let has_status = resources.iter().any(|resource| !resource["status"].is_null());
+    titles.extend(has_status.then_some("PROGRAMMED"));
     titles.push("AGE");
     let row = |resource: &Value| {
         let meta = &resource["metadata"];
         let created = meta["creationTimestamp"].as_str().and_then(|text| text.parse().ok());
         let mut row = vec![format!("{prefix}{}", text(&meta["name"]))];
         row.extend(columns.iter().map(|Column(_, cell)| cell(&resource["spec"])));
+        row.extend(has_status.then(|| programmed(&resource["status"])));
         row.push(table::age(created, now));
         row
     };
     (titles, resources.iter().map(row).collect())
+}
+
+/// Whether all proxies enforce it; if not, the reason.
+fn programmed(status: &Value) -> String {
+    let conditions = status["conditions"].as_array().into_iter().flatten();
+    let told = conditions.into_iter().find(|condition| condition["type"] == "Programmed");
+    told.map_or_else(String::new, |told| match (text(&told["status"]), text(&told["reason"])) {
+        (status, _) if status == "True" => status,
+        (status, reason) => format!("{status} ({reason})"),
+    })
 }
 
 /// Exhaustive, so that no kind is forgotten.
@@ -53,6 +67,10 @@ fn columns(kind: Kind) -> &'static [Column] {
                 let services = spec["services"].as_array().map(Vec::as_slice).unwrap_or_default();
                 services.iter().filter_map(|service| service["instances"].as_u64()).sum::<u64>().to_string()
             }),
+        ],
+        Kind::MeshZoneInsight => &[
+            Column("RESOURCES", |spec| count(&spec["resources"], |_| true)),
+            Column("ENFORCED", |spec| count(&spec["resources"], |resource| resource["enforced"] == true)),
         ],
         Kind::Dataplane => &[
             Column("ADDRESS", |spec| text(&spec["networking"]["address"])),
@@ -83,6 +101,11 @@ fn columns(kind: Kind) -> &'static [Column] {
             }),
         ],
     }
+}
+
+fn count(items: &Value, counts: fn(&Value) -> bool) -> String {
+    let items = items.as_array().map(Vec::as_slice).unwrap_or_default();
+    items.iter().filter(|item| counts(item)).count().to_string()
 }
 
 fn text(value: &Value) -> String {
@@ -157,6 +180,18 @@ mod tests {
         let split = json!([{"weight": 1, "destination": {"ursamesh.io/service": "a"}}, {"weight": 9, "destination": {"x": "b"}}]);
         let route = json!({"sources": select, "destinations": select, "conf": {"split": split}});
         assert_eq!(row(Kind::TrafficRoute, route), "p/n|*,zone=east|*,zone=east|1:a 9:x=b|30s");
+    }
+
+    #[test]
+    fn what_proxies_enforce_is_shown_with_whether_they_do() {
+        let resource = |status: &str| {
+            let condition = json!({"type": "Programmed", "status": status, "reason": "Pending"});
+            json!({"metadata": {"name": "n"}, "spec": {}, "status": {"conditions": [condition]}})
+        };
+        let now = "2026-01-01T00:00:30Z".parse().unwrap();
+        let (titles, rows) = rows(Kind::Mesh, "", &[resource("True"), resource("False")], now);
+        assert_eq!(titles, ["NAME", "MTLS", "LOCALITY-AWARE", "PROGRAMMED", "AGE"]);
+        assert_eq!((rows[0][3].as_str(), rows[1][3].as_str()), ("True", "False (Pending)"));
     }
 
     #[test]

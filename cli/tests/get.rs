@@ -36,14 +36,21 @@ async fn a_table_for_people_and_the_resource_for_programs() {
     world.pipe(&["apply", "-f", "-"], &permission("redis")).await.ok();
     let table = world.run(&["get", "tp", "redis"]).await.ok();
     let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(rows[0], ["NAME", "ACTION", "SOURCES", "DESTINATIONS", "AGE"]);
-    assert_eq!(rows[1][..4], ["redis", "Allow", "*", "*"]);
-    assert!(rows[1][4].ends_with('s') && rows.len() == 2, "{table}");
+    assert_eq!(rows[0], ["NAME", "ACTION", "SOURCES", "DESTINATIONS", "PROGRAMMED", "AGE"]);
+    // No zone says anything here.
+    assert_eq!(rows[1][..6], ["redis", "Allow", "*", "*", "False", "(Pending)"]);
+    assert!(rows[1][6].ends_with('s') && rows.len() == 2, "{table}");
 
     let key = ursa_crds::ObjectKey::in_mesh(Kind::TrafficPermission, "default", "redis");
     let stored = world.store.get(&key).unwrap().to_value();
     let json = world.run(&["get", "tp", "redis", "-o", "json"]).await.ok();
-    assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), stored);
+    let mut shown: Value = serde_json::from_str(&json).unwrap();
+    let status = shown["status"].take();
+    assert_eq!(status["conditions"][0]["type"], "Programmed", "{status}");
+    let mut stored = stored;
+    stored["status"] = Value::Null;
+    assert_eq!(shown, stored);
+    stored["status"] = status;
     let yaml = world.run(&["get", "tp", "redis", "-o", "yaml"]).await.ok();
     assert_eq!(serde_saphyr::from_str::<Value>(&yaml).unwrap(), stored);
     let list = world.run(&["get", "tp", "-o", "json"]).await.ok();

@@ -80,6 +80,9 @@ pub struct Pod {
     /// Ports of inbounds that are not ready, by Kubernetes.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub unready: BTreeSet<u16>,
+    /// Whether its proxy has started, by Kubernetes, and the pod is not about to end.
+    #[serde(default)]
+    pub started: bool,
 }
 
 /// Addresses and ports of a dataplane.

@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use crate::decode::{Problem, strict};
 use crate::{
-    dataplane, dataplane_insight, mesh, mesh_zone, secret, traffic_permission, traffic_route, zone,
-    zone_ingress, zone_insight,
+    dataplane, dataplane_insight, mesh, mesh_zone, mesh_zone_insight, secret, traffic_permission,
+    traffic_route, zone, zone_ingress, zone_insight,
 };
 
 /// Where the names of a kind are unique, and the REST path that follows from it. Whether its objects are in namespaces on
@@ -118,6 +118,7 @@ kinds! {
     MeshZone { module: mesh_zone, spec: MeshZoneSpec, plural: "meshzones", singular: "meshzone", short: &[], scope: Mesh, namespaced: true, owner: Zone },
     Dataplane { module: dataplane, spec: DataplaneSpec, plural: "dataplanes", singular: "dataplane", short: &["dp"], scope: Mesh, namespaced: true, owner: ZoneOnly },
     DataplaneInsight { module: dataplane_insight, spec: DataplaneInsightSpec, plural: "dataplaneinsights", singular: "dataplaneinsight", short: &["dpi"], scope: Mesh, namespaced: true, owner: ZoneObserved },
+    MeshZoneInsight { module: mesh_zone_insight, spec: MeshZoneInsightSpec, plural: "meshzoneinsights", singular: "meshzoneinsight", short: &[], scope: Mesh, namespaced: true, owner: ZoneObserved },
     ZoneInsight { module: zone_insight, spec: ZoneInsightSpec, plural: "zoneinsights", singular: "zoneinsight", short: &[], scope: Global, namespaced: false, owner: GlobalObserved },
     TrafficPermission { module: traffic_permission, spec: TrafficPermissionSpec, plural: "trafficpermissions", singular: "trafficpermission", short: &["tp"], scope: Mesh, namespaced: true, owner: Global },
     TrafficRoute { module: traffic_route, spec: TrafficRouteSpec, plural: "trafficroutes", singular: "trafficroute", short: &["tr"], scope: Mesh, namespaced: true, owner: Global },
@@ -171,6 +172,7 @@ impl Spec {
             Self::MeshZone(spec) => Some(&spec.mesh),
             Self::Dataplane(spec) => Some(&spec.mesh),
             Self::DataplaneInsight(spec) => Some(&spec.mesh),
+            Self::MeshZoneInsight(spec) => Some(&spec.mesh),
             Self::TrafficPermission(spec) => Some(&spec.mesh),
             Self::TrafficRoute(spec) => Some(&spec.mesh),
         }

@@ -16,6 +16,7 @@ mod duration;
 mod kinds;
 mod mesh;
 mod mesh_zone;
+mod mesh_zone_insight;
 mod object;
 mod secret;
 mod status;
@@ -50,9 +51,10 @@ pub use mesh::{
     MeshSpec, Mtls, MtlsMode, ProvidedConf, Rotation, Routing, SecretRef,
 };
 pub use mesh_zone::{AvailableService, MeshZone, MeshZoneSpec, WorkloadIdentity, ZoneBackend};
+pub use mesh_zone_insight::{Enforcement, MAX_LAGGARDS, MeshZoneInsight, MeshZoneInsightSpec, Refusal};
 pub use object::{Meta, Object, ObjectKey};
 pub use secret::{Secret, SecretSpec, SecretValue};
-pub use status::Status;
+pub use status::{PolicyStatus, Status, ZoneProgress};
 pub use structural::NotStructural;
 pub use traffic_permission::{Action, TrafficPermission, TrafficPermissionSpec};
 pub use traffic_route::{

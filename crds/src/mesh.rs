@@ -14,7 +14,7 @@ use crate::Duration;
     kind = "Mesh",
     plural = "meshes",
     category = "ursa",
-    status = "crate::Status",
+    status = "crate::PolicyStatus",
     doc = "A tenant of the service mesh with its own certificate authorities, identities, policies and services.",
     printcolumn(name = "mTLS", type_ = "string", json_path = ".spec.mtls.enabledBackend"),
     printcolumn(
@@ -27,6 +27,11 @@ use crate::Duration;
         type_ = "string",
         json_path = ".status.conditions[?(@.type=='Accepted')].reason",
         priority = 1
+    ),
+    printcolumn(
+        name = "Programmed",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Programmed')].status"
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     crates(kube_core = "::kube_core")

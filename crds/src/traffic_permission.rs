@@ -18,7 +18,7 @@ use crate::common::default_mesh;
     shortname = "tp",
     namespaced,
     category = "ursa",
-    status = "crate::Status",
+    status = "crate::PolicyStatus",
     doc = "Who may call whom: the union of all that allow, less what any denies.",
     printcolumn(name = "Mesh", type_ = "string", json_path = ".spec.mesh"),
     printcolumn(name = "Action", type_ = "string", json_path = ".spec.action"),
@@ -32,6 +32,11 @@ use crate::common::default_mesh;
         type_ = "string",
         json_path = ".status.conditions[?(@.type=='Accepted')].reason",
         priority = 1
+    ),
+    printcolumn(
+        name = "Programmed",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Programmed')].status"
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     crates(kube_core = "::kube_core")

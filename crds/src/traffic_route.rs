@@ -17,7 +17,7 @@ use crate::{Selector, Tags};
     shortname = "tr",
     namespaced,
     category = "ursa",
-    status = "crate::Status",
+    status = "crate::PolicyStatus",
     doc = "Splits the traffic from sources to a service over subsets of its instances, by weight.",
     printcolumn(name = "Mesh", type_ = "string", json_path = ".spec.mesh"),
     printcolumn(
@@ -30,6 +30,11 @@ use crate::{Selector, Tags};
         type_ = "string",
         json_path = ".status.conditions[?(@.type=='Accepted')].reason",
         priority = 1
+    ),
+    printcolumn(
+        name = "Programmed",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Programmed')].status"
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     crates(kube_core = "::kube_core")

@@ -14,10 +14,12 @@ use crate::eventually;
 
 mod manifests;
 mod running;
+mod stopped;
 mod usage;
 
 pub use manifests::{deployment, server, service};
 pub use running::Running;
+pub use stopped::Stopped;
 pub use usage::{Usage, usage};
 
 /// Where Ursa itself is.

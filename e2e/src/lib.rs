@@ -6,6 +6,7 @@
 mod api;
 mod apps;
 pub mod cluster;
+mod figure;
 pub mod hosts;
 pub mod kind;
 mod load;
@@ -20,6 +21,7 @@ pub mod zones;
 
 pub use api::Api;
 pub use apps::{Banner, Conversation, Echo, answer, call, refused, refused_plaintext};
+pub use figure::figure;
 pub use load::Load;
 pub use multizone::{Multizone, ZONES, Zone, shares};
 pub use net::Addresses;

@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use ursa_crds::{Kind, ObjectKey};
 use ursa_e2e::{
-    ANYBODY, Banner, Load, MTLS, Multizone, Peer, Workload, ZONES, Zone, answer, eventually, permission,
+    ANYBODY, Api, Banner, Load, MTLS, Multizone, Peer, Workload, ZONES, Zone, answer, eventually, permission,
     refused, refused_plaintext, shares,
 };
 
@@ -215,11 +216,39 @@ async fn zones_live_without_global_and_agree_with_it_again() -> anyhow::Result<(
 async fn a_zone_control_plane_that_was_away_catches_up() -> anyhow::Result<()> {
     let mut mesh = Multizone::start("multizone-zone-killed").await?;
     mesh.open().await?;
+    let api = mesh.global.api()?;
+    api.apply(&route(&part(1, "ursamesh.io/zone: aws"))).await?;
+    programmed(&api, "True", "all proxies that it touches enforce it: 1 in aws, 1 in east, 1 in west")
+        .await?;
+    mesh.each_reaches(&["aws"]).await?;
     mesh.zones[0].plane.process()?.kill()?;
-    mesh.each_reaches(&ZONES).await?;
-    mesh.global.api()?.apply(&route(&part(1, "ursamesh.io/zone: east"))).await?;
+    mesh.each_reaches(&["aws"]).await?;
+    api.apply(&route(&part(1, "ursamesh.io/zone: east"))).await?;
+    programmed(&api, "Unknown", "zone aws is away since ").await?;
     mesh.zones[0].plane.start().await?;
-    mesh.each_reaches(&["east"]).await
+    programmed(&api, "True", "all proxies that it touches enforce it: 1 in aws, 1 in east, 1 in west")
+        .await?;
+    for zone in &mesh.zones {
+        let seen = shares(zone.outbound, 24).await?;
+        anyhow::ensure!(seen.keys().eq(["east"]), "what is programmed is enforced at once: {seen:?}");
+    }
+    Ok(())
+}
+
+/// What the REST API says of whether the route is in force.
+async fn programmed(api: &Api, status: &str, words: &str) -> anyhow::Result<()> {
+    eventually(&format!("Programmed is {status}"), SOON * 2, async || {
+        let path = "/meshes/default/trafficroutes/server";
+        let (_, route) = api.send(reqwest::Method::GET, path, None).await?;
+        let conditions = route["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let told = conditions.iter().find(|condition| condition["type"] == "Programmed");
+        let told = told.with_context(|| route.to_string())?;
+        anyhow::ensure!(told["observedGeneration"] == route["metadata"]["generation"], "{route}");
+        let message = told["message"].as_str().unwrap_or_default();
+        anyhow::ensure!(told["status"] == status && message.starts_with(words), "{}", route["status"]);
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]

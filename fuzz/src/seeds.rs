@@ -78,6 +78,11 @@ fn frames() -> Vec<Vec<u8>> {
         ("MeshZone", "east", json!({"mesh": "default", "services": [redis]})),
         ("ZoneIngress", "east.ingress", json!({"zone": "east", "networking": networking})),
         ("DataplaneInsight", "east.web-1", json!({"mesh": "default", "zone": "east", "dataplane": "web-1"})),
+        (
+            "MeshZoneInsight",
+            "east",
+            json!({"mesh": "default", "resources": [{"uid": "u", "generation": 1, "enforced": true, "acked": 1, "total": 1}]}),
+        ),
         ("TrafficPermission", "all", json!({"mesh": "default", "sources": all, "destinations": all})),
         ("Mesh", "default", json!({})),
     ];

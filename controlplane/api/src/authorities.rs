@@ -7,6 +7,7 @@ use ursa_crds::{
     CaBackend, CaType, Kind, MeshSpec, Object, ObjectKey, Problem as FieldProblem, Spec, ZoneBackend,
 };
 use ursa_index::provided;
+use ursa_policy::is_member_zone;
 use ursa_store::Store;
 
 use crate::problem::Problem;
@@ -87,6 +88,9 @@ fn rotation(store: &Store, mesh: &str, spec: &MeshSpec) -> Result<(), Problem> {
             )));
         }
     }
+    if old.name != new.name {
+        distributed(store, mesh, &before, &new.name)?;
+    }
     let stays =
         |name: &str| spec.mtls.iter().flat_map(|mtls| &mtls.backends).any(|backend| backend.name == name);
     let held: Vec<String> = zones
@@ -104,6 +108,38 @@ fn rotation(store: &Store, mesh: &str, spec: &MeshSpec) -> Result<(), Problem> {
         "certificates are still in use: {}. Keep the backend until they have been renewed",
         held.join("; ")
     )))
+}
+
+/// Whether the proxies of every zone trust what is to sign in each: that a zone has it is not enough.
+fn distributed(store: &Store, mesh: &str, spec: &MeshSpec, backend: &str) -> Result<(), Problem> {
+    let zones = store.list_in_mesh(Kind::MeshZone, mesh);
+    let zones: Vec<(&str, &str)> = (zones.iter())
+        .filter(|object| is_enabled(store, &object.meta.name) && is_member_zone(spec, &object.meta.name))
+        .filter_map(|object| match &object.spec {
+            Spec::MeshZone(of) => Some((object.meta.name.as_str(), of.roots.as_str())),
+            _ => None,
+        })
+        .collect();
+    let trusted = zones.iter().map(|(zone, roots)| ursa_index::trusts(zone, roots)).collect::<Vec<_>>();
+    for (zone, _) in &zones {
+        let insight = store.get(&ObjectKey::in_mesh(Kind::MeshZoneInsight, mesh, zone));
+        let known = match insight.as_deref().map(|object| &object.spec) {
+            Some(Spec::MeshZoneInsight(spec)) => spec.resources.as_slice(),
+            _ => &[],
+        };
+        for (uid, generation) in &trusted {
+            let of = known.iter().find(|of| of.uid == *uid && of.generation == *generation);
+            if of.is_some_and(|of| of.enforced) {
+                continue;
+            }
+            let laggards = of.map(|of| of.laggards.join(", ")).filter(|names| !names.is_empty());
+            let laggards = laggards.map(|names| format!(" ({names})")).unwrap_or_default();
+            return Err(Problem::conflict(format!(
+                "backend {backend} cannot sign yet: proxies of zone {zone}{laggards} do not trust it yet; try again when they do, or disable the zone if it is gone for good"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Whether anybody waits for a zone.

@@ -169,6 +169,7 @@ fn insight_value(
         // What control planes alone go by.
         server_names: _,
         unready: _,
+        behind: _,
     } = insight;
     let peers = match &unauthenticated_peers[..] {
         [] => Vec::new(),

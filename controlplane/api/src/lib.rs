@@ -13,6 +13,7 @@ mod openapi;
 mod path;
 mod problem;
 mod resources;
+mod standing;
 mod tokens;
 
 use std::path::PathBuf;
@@ -25,14 +26,16 @@ use axum::middleware;
 use axum::response::Response;
 use axum::routing::{get, post};
 use serde::Serialize;
+use serde_json::Value;
 use tokio::sync::RwLock;
-use ursa_crds::{Kind, Owner};
+use ursa_crds::{Kind, Object, Owner};
 use ursa_identity::Tokens;
 use ursa_index::Index;
 use ursa_store::Store;
 
 pub use openapi::document as openapi_document;
 use problem::Problem;
+pub use standing::{Standing, Verdict, is_enforced, standing};
 
 /// The largest body that is read.
 pub const BODY_LIMIT: usize = 1024 * 1024;
@@ -103,6 +106,12 @@ impl ApiState {
             index: None,
             ca_file: None,
         }
+    }
+
+    /// A resource as it is answered.
+    fn shown(&self, object: &Object) -> Value {
+        let own_zone = Some(self.info.zone.as_str()).filter(|_| self.info.mode != Mode::Global);
+        standing::with_status(&self.store, own_zone, object)
     }
 
     /// With an index, for what is observed of proxies.

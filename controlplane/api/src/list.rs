@@ -46,13 +46,17 @@ impl<S: Sync> FromRequestParts<S> for Paging {
 }
 
 /// The page of these objects, which are ordered by key and differ in namespace and name only.
-pub(crate) fn page<'a>(objects: impl Iterator<Item = &'a Object>, paging: &Paging) -> Value {
+pub(crate) fn page<'a>(
+    objects: impl Iterator<Item = &'a Object>,
+    paging: &Paging,
+    shown: impl Fn(&Object) -> Value,
+) -> Value {
     let mut rest = objects.filter(|object| {
         let place = (object.meta.namespace.as_str(), object.meta.name.as_str());
         paging.after.as_ref().is_none_or(|(namespace, name)| place > (namespace, name))
     });
     let items: Vec<&Object> = rest.by_ref().take(paging.limit.unwrap_or(usize::MAX)).collect();
-    let mut answer = json!({"items": items.iter().map(|object| object.to_value()).collect::<Vec<_>>()});
+    let mut answer = json!({"items": items.iter().map(|object| shown(object)).collect::<Vec<_>>()});
     if rest.next().is_some()
         && let Some(last) = items.last()
     {
@@ -102,7 +106,7 @@ mod tests {
         let mut seen = Vec::new();
         let mut query = "limit=2".to_owned();
         for (gone, come) in [("b", "aa"), ("a", "f"), ("f", "g")] {
-            let page = page(meshes(&names).iter(), &paging(&query).await.unwrap());
+            let page = page(meshes(&names).iter(), &paging(&query).await.unwrap(), Object::to_value);
             let items = page["items"].as_array().unwrap();
             seen.extend(items.iter().map(|item| item["metadata"]["name"].as_str().unwrap().to_owned()));
             query = format!("limit=2&continue={}", page["continue"].as_str().unwrap_or("end"));

@@ -4,6 +4,8 @@ use axum::Json;
 use serde_json::{Map, Value, json};
 use ursa_crds::{API_VERSION, KINDS, KindInfo, Scope};
 
+use crate::standing::is_enforced;
+
 /// `GET /openapi.json`.
 pub(crate) async fn get() -> Json<Value> {
     Json(document())
@@ -232,8 +234,9 @@ fn problem_schema() -> Value {
 /// The schema of the custom resource definition, with what every resource has.
 fn resource_schema(info: &KindInfo) -> Value {
     let definition = serde_json::to_value((info.crd)()).expect("a definition serializes");
-    let spec = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
-    json!({
+    let properties = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
+    let spec = &properties["spec"];
+    let mut schema = json!({
         "type": "object",
         "required": ["apiVersion", "kind", "metadata", "spec"],
         "properties": {
@@ -242,5 +245,21 @@ fn resource_schema(info: &KindInfo) -> Value {
             "metadata": {"type": "object", "properties": {"name": {"type": "string"}}},
             "spec": spec,
         },
-    })
+    });
+    if is_enforced(info.kind) {
+        let text = json!({"type": "string"});
+        let fields = json!({
+            "type": text, "status": {"enum": ["True", "False", "Unknown"]}, "reason": text, "message": text,
+            "observedGeneration": {"type": "integer"},
+        });
+        schema["properties"]["status"] = json!({
+            "type": "object", "readOnly": true,
+            "description": "As it is now: the conditions `Programmed` and `ResolvedRefs`, and how far each zone is.",
+            "properties": {
+                "conditions": {"type": "array", "items": {"type": "object", "properties": fields}},
+                "zones": properties["status"]["properties"]["zones"],
+            },
+        });
+    }
+    schema
 }

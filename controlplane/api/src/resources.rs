@@ -138,13 +138,13 @@ fn list(state: &ApiState, kind: Kind, mesh: &str, paging: &Paging, headers: &Hea
     let objects = state.store.list_in_mesh(kind, mesh);
     // As paths name no namespace: what is in none (on Kubernetes: in the system's).
     let shown = objects.iter().map(AsRef::as_ref).filter(|object| object.meta.namespace.is_empty());
-    let value = page(shown, paging);
+    let value = page(shown, paging, |object| state.shown(object));
     body::answer(StatusCode::OK, headers, &value)
 }
 
 fn get(state: &ApiState, key: &ObjectKey, headers: &HeaderMap) -> Answer {
     let object = state.store.get(key).ok_or_else(|| Problem::not_found(format!("{key} does not exist")))?;
-    Ok(resource(StatusCode::OK, headers, &object))
+    Ok(resource(state, StatusCode::OK, headers, &object))
 }
 
 async fn put(state: &ApiState, key: &ObjectKey, headers: &HeaderMap, body: &Whole) -> Answer {
@@ -160,7 +160,7 @@ async fn put(state: &ApiState, key: &ObjectKey, headers: &HeaderMap, body: &Whol
         state.store.put(object, condition.expected).await.map_err(|error| condition.problem(error))?;
     let status = if written.outcome == Outcome::Created { StatusCode::CREATED } else { StatusCode::OK };
     tracing::info!(%key, outcome = ?written.outcome, "put");
-    Ok(resource(status, headers, &written.object))
+    Ok(resource(state, status, headers, &written.object))
 }
 
 async fn delete(state: &ApiState, key: &ObjectKey, headers: &HeaderMap) -> Answer {
@@ -223,8 +223,8 @@ fn complete(document: &mut Value, path: &[&str], expected: &str) -> Result<(), P
     Ok(())
 }
 
-fn resource(status: StatusCode, headers: &HeaderMap, object: &Object) -> Response {
-    let mut response = body::answer(status, headers, &object.to_value());
+fn resource(state: &ApiState, status: StatusCode, headers: &HeaderMap, object: &Object) -> Response {
+    let mut response = body::answer(status, headers, &state.shown(object));
     if let Ok(tag) = HeaderValue::from_str(&format!("\"{}\"", object.meta.resource_version)) {
         response.headers_mut().insert(header::ETAG, tag);
     }

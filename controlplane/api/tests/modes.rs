@@ -18,7 +18,7 @@ use ursa_store::Store;
 fn valid(kind: Kind) -> Value {
     let web = json!({"ursamesh.io/service": "web"});
     let spec = match kind {
-        Kind::Mesh | Kind::Zone | Kind::MeshZone | Kind::ZoneInsight => json!({}),
+        Kind::Mesh | Kind::Zone | Kind::MeshZone | Kind::MeshZoneInsight | Kind::ZoneInsight => json!({}),
         Kind::DataplaneInsight => json!({"zone": "z", "dataplane": "here"}),
         Kind::Secret => json!({"value": "hush"}),
         Kind::ZoneIngress => json!({"networking": {"address": "192.0.2.1"}}),

@@ -44,6 +44,8 @@ pub(crate) struct PodFacts {
     pub(crate) created: Option<Timestamp>,
     /// It is told to stop: the news comes sooner than that of its endpoints.
     pub(crate) stopping: bool,
+    /// The kubelet says that its proxy has started.
+    pub(crate) started: bool,
     /// What made it: a Deployment, a StatefulSet, …; itself if nothing did.
     pub(crate) workload: String,
     /// As Services see it.
@@ -73,12 +75,14 @@ pub(crate) fn pod(pod: &Pod) -> Option<PodFacts> {
     tags.extend(further.and_then(|text| ursa_inject::parse_tags(text).ok()).unwrap_or_default());
     // What Ursa says of a pod, nobody else does.
     tags.retain(|key, _| !key.starts_with(OURS) && key != TEMPLATE_HASH);
+    let mut statuses = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
     Some(PodFacts {
         uid: meta.uid.clone()?,
         mesh,
         address: status.pod_ip.as_deref()?.parse().ok()?,
         created: meta.creation_timestamp.as_ref().map(|time| time.0),
         stopping: meta.deletion_timestamp.is_some(),
+        started: statuses.any(|of| of.name == ursa_inject::SIDECAR_CONTAINER && of.started == Some(true)),
         workload: workload(pod).unwrap_or_else(|| name.name.clone()),
         labels,
         tags,

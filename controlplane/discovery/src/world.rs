@@ -163,6 +163,7 @@ impl World {
                 wished_service: pod.wished_service.clone(),
                 wished_names: self.wished_names(pod, oldest),
                 unready: ready.into_iter().filter(|(_, ready)| !ready).map(|(port, _)| port).collect(),
+                started: pod.started && !pod.stopping,
             }),
         };
         let name = pod.name.dotted();

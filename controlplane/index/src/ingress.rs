@@ -96,7 +96,7 @@ impl IngressState {
             .map(|(name, networking)| (name, (networking.address, networking.port)))
             .collect();
         let named = Arc::new(named);
-        for (name, subscriber) in &self.subscribers {
+        for (name, subscriber) in &mut self.subscribers {
             let id = ProxyId::new("", name);
             let Some(listener) = listeners.get(id.resource()) else { continue };
             let model = ProxyModel {
@@ -111,14 +111,15 @@ impl IngressState {
             };
             let mut resources = translate(&model, interner);
             resources.extend(endpoints.iter().map(|resource| (resource.key.clone(), resource.clone())));
-            subscriber.publish(Snapshot {
+            let snapshot = Snapshot {
                 sequence,
                 resources: Arc::new(resources),
                 names: None,
                 server_names: named.clone(),
                 identity: None,
                 exclusion: None,
-            });
+            };
+            subscriber.publish(snapshot, &BTreeSet::new());
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Invariant: everything here that is shown, counted or sent on is the merged truth of [`sources`]: what agents say here,
 //! and what other replicas say of theirs.
 
+mod behind;
 mod news;
 mod sources;
 #[cfg(test)]
@@ -16,6 +17,7 @@ use ursa_crds::{DataplaneInsightSpec, ObservedCertificate, UnauthenticatedPeer};
 use ursa_envoy::ResourceKey;
 use ursa_model::ProxyId;
 
+pub use behind::Behind;
 pub use news::News;
 use news::Subscribers;
 use sources::Sources;
@@ -70,6 +72,9 @@ pub struct ProxyInsight {
     /// Whom it let in without an identity of the mesh, newest first; which dataplane has an address is looked up when it
     /// is shown.
     pub unauthenticated_peers: Arc<[UnauthenticatedPeer]>,
+    /// Of a mesh itself ([`ProxyId::mesh_itself`]): how far the proxies that talk to a replica are behind, by the UID of what they
+    /// are behind with.
+    pub behind: Arc<BTreeMap<String, Behind>>,
 }
 
 impl ProxyInsight {
@@ -106,6 +111,25 @@ impl Insights {
     /// Of the zone's ingresses, each of several pods apart.
     pub(crate) fn ingresses(&self) -> Vec<(ProxyId, ProxyInsight)> {
         self.read().ingresses()
+    }
+
+    /// Whether what its agent says to this replica is what counts of a proxy.
+    pub(crate) fn is_own(&self, proxy: &ProxyId) -> bool {
+        self.read().is_own(proxy)
+    }
+
+    /// A replica's own word on a mesh.
+    pub(crate) fn says_of_mesh(&self, mesh: &str, behind: BTreeMap<String, Behind>) {
+        self.update(&ProxyId::mesh_itself(mesh), |insight| {
+            if *insight.behind != behind {
+                insight.behind = Arc::new(behind);
+            }
+        });
+    }
+
+    /// What all other replicas say of a mesh together; `None` if there are no others.
+    pub(crate) fn of_mesh(&self, mesh: &str) -> Option<BTreeMap<String, Behind>> {
+        self.read().of_mesh(&ProxyId::mesh_itself(mesh))
     }
 
     /// Of one proxy, but for what its agent says to this replica.

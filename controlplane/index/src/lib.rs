@@ -34,7 +34,8 @@ use ursa_store::Store;
 pub use addresses::DataplaneAddresses;
 pub use authority::{Authority, AuthorityError, SigningRequest};
 pub use hearing::Hearing;
-pub use insight::{Certificate, Insights, News, ProxyInsight, Rejection};
+pub use insight::{Behind, Certificate, Insights, News, ProxyInsight, Rejection};
+pub use mesh::progress::trusts;
 pub use snapshot::{IdentityGrant, Names, ProxyView, Snapshot};
 
 use writer::{Event, Writer};
@@ -99,9 +100,22 @@ impl Index {
         }
     }
 
+    /// Says that a proxy's configuration goes over a new stream: what it follows it has yet to say.
+    pub fn opened(&self, proxy: &ProxyId) {
+        self.insights.count(proxy, |insight| insight.acknowledged = 0);
+        self.send(Event::Acknowledged { proxy: proxy.clone(), sequence: 0 });
+    }
+
     /// Says that a proxy has acknowledged a snapshot whole.
     pub fn acknowledged(&self, proxy: &ProxyId, snapshot: &Snapshot) {
-        self.insights.count(proxy, |insight| insight.acknowledged = snapshot.sequence);
+        let mut before = 0;
+        self.insights.count(proxy, |insight| {
+            before = std::mem::replace(&mut insight.acknowledged, snapshot.sequence);
+        });
+        if before == snapshot.sequence {
+            return;
+        }
+        self.send(Event::Acknowledged { proxy: proxy.clone(), sequence: snapshot.sequence });
         // What others wait for.
         let names = |insight: &mut ProxyInsight| insight.server_names.clone_from(&snapshot.server_names);
         if proxy.mesh.is_empty() && self.insights.update(proxy, names) {

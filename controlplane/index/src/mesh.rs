@@ -2,6 +2,7 @@
 
 mod elsewhere;
 mod observed;
+pub(crate) mod progress;
 mod trust;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -25,6 +26,7 @@ use crate::presence::Presence;
 use crate::shift::Shift;
 use crate::snapshot::{IdentityGrant, Names, ProxyView, Snapshot};
 use crate::subscriber::Subscriber;
+use progress::InForce;
 use trust::{Trust, trust, trusted_roots};
 
 /// What meshes share: where the ingresses of the other zones are reached.
@@ -53,6 +55,11 @@ pub(crate) struct MeshState {
     replaced: BTreeMap<String, Instant>,
     /// Dataplanes of which something was observed that is not reported yet.
     pub(crate) observed: BTreeSet<String>,
+    /// What snapshots follow: states of the mesh and its policies, by UID.
+    in_force: BTreeMap<String, InForce>,
+    /// How far proxies follow it may have changed.
+    pub(crate) progress_dirty: bool,
+    progress_not_before: Option<Instant>,
 }
 
 impl MeshState {
@@ -92,6 +99,7 @@ impl MeshState {
     pub(crate) fn is_over(&self) -> bool {
         !self.dirty
             && !self.offer_dirty
+            && !self.progress_dirty
             && self.objects.is_empty()
             && self.presence.is_empty()
             && self.subscribers.is_empty()
@@ -104,7 +112,14 @@ impl MeshState {
         let replaced = self.replaced.values().copied().filter(|until| *until > now);
         // What is to be worked out anyway waits for nothing else: while that fails, its deadline would stay in the past.
         let shift = self.shift.deadline().filter(|_| !self.dirty);
-        self.presence.values().filter_map(Presence::deadline).chain(shift).chain(replaced).min()
+        let progress = self.progress_not_before.filter(|_| self.progress_dirty);
+        self.presence
+            .values()
+            .filter_map(Presence::deadline)
+            .chain(progress)
+            .chain(shift)
+            .chain(replaced)
+            .min()
     }
 
     pub(crate) fn expire(&mut self, now: Instant) {
@@ -114,7 +129,7 @@ impl MeshState {
                 self.observed.insert(proxy.clone());
             }
         }
-        self.offer_dirty = true;
+        self.offer_dirty |= self.replaced.values().any(|until| *until <= now);
         self.dirty |= self.shift.deadline().is_some_and(|at| at <= now);
     }
 
@@ -133,14 +148,17 @@ impl MeshState {
         interner: &mut Interner,
         sequence: u64,
     ) -> Result<(), AuthorityError> {
-        let mesh = self.objects.get(&ObjectKey::mesh(name)).and_then(|object| match &object.spec {
+        let object = self.objects.get(&ObjectKey::mesh(name)).cloned();
+        let mesh = object.as_ref().and_then(|object| match &object.spec {
             Spec::Mesh(spec) => Some(spec.clone()),
             _ => None,
         });
+        self.progress_dirty = true;
         self.subscribers.retain(|_, subscriber| subscriber.is_wanted());
         let Some(spec) = mesh else {
             // Policies without their mesh say nothing; what proxies have stays until the mesh is known again.
             (self.view, self.held) = (None, None);
+            self.in_force.clear();
             (self.shift, self.passed_on) = (Shift::default(), BTreeSet::new());
             (self.dirty, self.offer_dirty) = (false, true);
             return Ok(());
@@ -156,15 +174,18 @@ impl MeshState {
         let remotes = others.into_iter().map(|(zone, offer)| remote_zone(zone, offer, ingresses)).collect();
         let input =
             MeshInput { addresses: addresses.clone(), ..self.input(name, spec, trust, remotes, zone) };
-        let wanted = input.routes.clone();
+        let (permissions, wanted) = (input.permissions.clone(), input.routes.clone());
         let view = MeshView::new(input);
         let now = Instant::now();
         let routes = self.shift.follow(&wanted, self.is_known_elsewhere(&view, zone), now);
+        let resources: Vec<Arc<Object>> =
+            object.into_iter().chain(permissions).chain(routes.iter().cloned()).collect();
+        let causes = self.note_in_force(&view, &resources, sequence);
         self.held = (routes != wanted).then(|| view.with_routes(routes));
         self.passed_on = self.shift.pass_on(view.named_subsets(zone), now);
         self.view = Some(view);
         (self.dirty, self.offer_dirty) = (false, true);
-        self.publish(signer.as_ref(), interner, sequence);
+        self.publish(signer.as_ref(), interner, sequence, &causes);
         Ok(())
     }
 
@@ -176,7 +197,13 @@ impl MeshState {
     }
 
     /// Publishes the snapshots that changed.
-    fn publish(&mut self, signer: Option<&IdentityGrant>, interner: &mut Interner, sequence: u64) {
+    fn publish(
+        &mut self,
+        signer: Option<&IdentityGrant>,
+        interner: &mut Interner,
+        sequence: u64,
+        causes: &BTreeSet<String>,
+    ) {
         let Some(view) = self.held.as_ref().or(self.view.as_ref()) else { return };
         let mut endpoints: HashMap<DestinationId, Arc<Resource>> = HashMap::new();
         let mut names: HashMap<bool, Arc<Names>> = HashMap::new();
@@ -204,14 +231,15 @@ impl MeshState {
             let names = view
                 .captured(proxy)
                 .map(|own| names.entry(own.is_ipv4()).or_insert_with(|| Arc::new(view.names(own))).clone());
-            subscriber.publish(Snapshot {
+            let snapshot = Snapshot {
                 sequence,
                 resources: Arc::new(all),
                 names,
                 server_names: Arc::default(),
                 identity,
                 exclusion: None,
-            });
+            };
+            subscriber.publish(snapshot, causes);
         }
     }
 

@@ -44,6 +44,10 @@ pub(crate) enum Event {
         since: Timestamp,
     },
     IngressSettled,
+    Acknowledged {
+        proxy: ProxyId,
+        sequence: u64,
+    },
     Addresses(Arc<[ServiceAddress]>),
     Draining {
         proxy: ProxyId,
@@ -212,7 +216,8 @@ impl Writer {
                     self.insights.remove(&proxy);
                 }
             }
-            Event::Unready { proxy, .. }
+            Event::Acknowledged { proxy, .. }
+            | Event::Unready { proxy, .. }
             | Event::Observed(proxy)
             | Event::Counted(proxy)
             | Event::Heard(proxy)
@@ -226,6 +231,9 @@ impl Writer {
                 }
             }
             Event::Connected(proxy) => self.mesh(&proxy).connected(&proxy.name, now),
+            Event::Acknowledged { proxy, sequence } => {
+                self.mesh(&proxy).acknowledged(&proxy.name, sequence);
+            }
             Event::Disconnected(proxy) => {
                 self.mesh(&proxy).change_presence(&proxy.name, |p| p.disconnected(now));
             }
@@ -234,6 +242,7 @@ impl Writer {
             }
             Event::Observed(proxy) => self.mesh(&proxy).observe(&proxy.name),
             Event::Counted(proxy) => self.mesh(&proxy).counted(&proxy.name),
+            Event::Heard(proxy) if proxy.is_mesh_itself() => self.mesh(&proxy).progress_dirty = true,
             Event::Heard(proxy) => self.heard(&proxy, now),
             Event::Unheard { replica, stream, since } => {
                 self.leaving.push(Leaving { at: now + UNHEARD_AFTER, replica, stream, since });
@@ -283,9 +292,10 @@ impl Writer {
         if !unheard.is_empty() {
             tracing::warn!(replica, proxies = unheard.len(), "a replica is not heard of any more");
         }
-        for proxy in unheard.iter().filter(|proxy| !proxy.mesh.is_empty()) {
+        for proxy in unheard.iter().filter(|proxy| !proxy.mesh.is_empty() && !proxy.is_mesh_itself()) {
             self.heard(proxy, Instant::now());
         }
+        self.meshes.values_mut().for_each(|mesh| mesh.progress_dirty = true);
     }
 
     fn heard(&mut self, proxy: &ProxyId, now: Instant) {
@@ -326,6 +336,9 @@ impl Writer {
         }
         for (name, mesh) in meshes.iter_mut() {
             mesh.report(name, authority.zone(), &self.insights, dataplanes, offers);
+            if let Some(offer) = mesh.progress(name, authority.zone(), &self.insights) {
+                let _ = offers.send(offer);
+            }
         }
         meshes.retain(|_, mesh| !mesh.is_over());
         for done in drained.drain(..) {

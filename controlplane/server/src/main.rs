@@ -5,6 +5,7 @@ mod connection;
 mod diagnostics;
 mod files;
 mod leader;
+mod programmed;
 mod run;
 mod servers;
 mod tls_files;

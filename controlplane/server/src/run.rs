@@ -27,6 +27,7 @@ use ursa_xds::Reviewer;
 use crate::config::{Config, GlobalAddress, Mode, StoreType};
 use crate::diagnostics::{self, Diagnostics};
 use crate::leader::Leadership;
+use crate::programmed::Reporter;
 use crate::servers::Servers;
 use crate::{connection, files, leader, tls_files, zone_status, zones};
 
@@ -56,6 +57,11 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let mut state = api_state(&config, &store, &tokens);
     let leading = lead(&config, &servers).await?;
     let leads = leading.as_ref().map_or_else(|| watch::channel(true).1, |lead| lead.leads.clone());
+    if config.store == StoreType::Kubernetes && config.mode != Mode::Zone {
+        let own_zone = Some(config.zone.clone()).filter(|_| config.mode == Mode::Standalone);
+        let namespace = config.namespace.clone();
+        Reporter { client: client().await?, store: store.clone(), namespace, own_zone }.start(leads.clone());
+    }
     let mut route = None;
     let further = match config.mode {
         Mode::Global => {

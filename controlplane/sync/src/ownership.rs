@@ -6,7 +6,7 @@ use ursa_store::Store;
 /// The zone that owns an object of a kind that zones own.
 pub fn owning_zone(object: &Object) -> Option<&str> {
     match &object.spec {
-        Spec::MeshZone(_) => Some(&object.meta.name),
+        Spec::MeshZone(_) | Spec::MeshZoneInsight(_) => Some(&object.meta.name),
         Spec::ZoneIngress(spec) => Some(&spec.zone),
         Spec::DataplaneInsight(spec) => Some(&spec.zone),
         _ => None,

@@ -14,10 +14,12 @@ use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Status, Streaming};
 use ursa_crds::{
-    DataplaneInsightSpec, Kind, MeshZoneSpec, ObjectKey, PeerTransport, Spec, Tags, UnauthenticatedPeer,
+    DataplaneInsightSpec, Enforcement, Kind, MeshZoneSpec, Object, ObjectKey, PeerTransport, Spec, Tags,
+    UnauthenticatedPeer,
 };
+use ursa_envoy::{ResourceKey, ResourceType};
 use ursa_identity::{DataplaneClaims, ReplicaClaims, Tokens, UserClaims, ZoneClaims};
-use ursa_index::ProxyInsight;
+use ursa_index::{ProxyInsight, Rejection, Snapshot};
 use ursa_model::ProxyId;
 use ursa_proto::replicas::replicas_client::ReplicasClient;
 use ursa_proto::replicas::{Hello, Message, Ping, message};
@@ -134,6 +136,95 @@ async fn offers(leader: &Replica, what: &str, condition: impl Fn(&MeshZoneSpec) 
         _ => false,
     };
     common::until(&leader.store, what, offered).await;
+}
+
+/// A replica says this of how the zone's proxies follow the permission of this UID.
+async fn says(replica: &Replica, what: &str, uid: &str, condition: impl Fn(&Enforcement) -> bool) {
+    let key = ObjectKey::in_mesh(Kind::MeshZoneInsight, "default", "east");
+    let said = |store: &Store| match store.get(&key).map(|object| object.spec.clone()) {
+        Some(Spec::MeshZoneInsight(spec)) => spec.resources.iter().any(|of| of.uid == uid && condition(of)),
+        _ => false,
+    };
+    common::until(&replica.store, &format!("{}: {what}", replica.identity), said).await;
+}
+
+/// A permission as global has it; `action` differs from generation to generation.
+fn permission(generation: u64, action: &str) -> Object {
+    let any = "[{match: {ursamesh.io/service: '*'}}]";
+    let mut object = objects::object(&format!(
+        "kind: TrafficPermission\nmetadata: {{name: p}}\nspec: {{mesh: default, action: {action}, sources: {any}, destinations: {any}}}\n"
+    ));
+    (object.meta.uid, object.meta.generation) = ("p-uid".into(), generation);
+    object.meta.created = Some(at(1));
+    object
+}
+
+#[tokio::test]
+async fn a_policy_is_enforced_once_every_proxy_of_every_replica_follows_it() {
+    let (tokens, all) = (tokens(), ["web-1", "web-2"]);
+    let a = Replica::start("a", &tokens, &all).await;
+    let b = Replica::start("b", &tokens, &all).await;
+    let mut streams = Vec::new();
+    for (replica, name) in [(&a, "web-1"), (&b, "web-2")] {
+        replica.is_led_by(&a);
+        replica.store.put_copy(permission(1, "Allow")).await.unwrap();
+        let connection = replica.connect(name, 10);
+        replica.index.opened(&proxy(name));
+        streams.push((connection, replica.index.subscribe(&proxy(name)).await.unwrap()));
+    }
+    let follow = |replica: &Replica, name: &str, snapshot: &Option<Arc<Snapshot>>| {
+        replica.index.acknowledged(&proxy(name), snapshot.as_deref().unwrap());
+    };
+    let lags = |names: &'static [&str]| {
+        move |of: &Enforcement| !of.enforced && of.total == 2 && of.laggards == names && of.generation == 1
+    };
+    for replica in [&a, &b] {
+        says(replica, "nobody said anything", "p-uid", lags(&["web-1", "web-2"])).await;
+    }
+    let one = streams[0].1.wait_for(Option::is_some).await.unwrap().clone();
+    follow(&a, "web-1", &one);
+    for replica in [&a, &b] {
+        says(replica, "one of two", "p-uid", lags(&["web-2"])).await;
+    }
+    let two = streams[1].1.wait_for(Option::is_some).await.unwrap().clone();
+    follow(&b, "web-2", &two);
+    for replica in [&a, &b] {
+        says(replica, "both", "p-uid", |of| of.enforced && (of.acked, of.total) == (2, 2)).await;
+    }
+    // Without mutual TLS it changes nothing for proxies: whoever knows it enforces it.
+    a.store.put_copy(permission(2, "Deny")).await.unwrap();
+    let half = |of: &Enforcement| of.generation == 2 && !of.enforced && (of.acked, of.total) == (1, 2);
+    says(&a, "the other replica does not know it", "p-uid", half).await;
+    b.store.put_copy(permission(2, "Deny")).await.unwrap();
+    for replica in [&a, &b] {
+        says(replica, "both know it", "p-uid", |of| of.generation == 2 && of.enforced && of.acked == 2).await;
+    }
+    // A stream that is opened anew begins from nothing.
+    b.index.opened(&proxy("web-2"));
+    for replica in [&a, &b] {
+        says(replica, "a new stream", "p-uid", |of| !of.enforced && of.laggards == ["web-2"]).await;
+    }
+    follow(&b, "web-2", &two);
+    says(&a, "as before", "p-uid", |of| of.enforced && of.acked == 2).await;
+    // What a proxy refuses, it does not enforce; a resource that nobody saw change may be behind all of them.
+    let key = ResourceKey { resource_type: ResourceType::Listener, name: "inbound".into() };
+    let rejection = Rejection { version: "v".into(), message: "bad".into() };
+    b.index.observe(&proxy("web-2"), |insight| drop(insight.rejections.insert(key.clone(), rejection)));
+    for replica in [&a, &b] {
+        let refused = |of: &Enforcement| {
+            !of.enforced && of.rejections.iter().any(|it| it.dataplane == "web-2" && it.message == "bad")
+        };
+        says(replica, "refused", "p-uid", refused).await;
+    }
+    b.index.observe(&proxy("web-2"), |insight| insight.rejections.clear());
+    says(&a, "taken", "p-uid", |of| of.enforced).await;
+    a.store.delete(&permission(2, "Deny").key(), None).await.unwrap();
+    let key = ObjectKey::in_mesh(Kind::MeshZoneInsight, "default", "east");
+    let gone = |store: &Store| match store.get(&key).map(|object| object.spec.clone()) {
+        Some(Spec::MeshZoneInsight(spec)) => spec.resources.iter().all(|of| of.uid != "p-uid"),
+        _ => false,
+    };
+    common::until(&a.store, "deleted", gone).await;
 }
 
 #[tokio::test]
@@ -323,6 +414,16 @@ async fn only_a_replica_of_the_control_plane_is_let_in() {
     assert_eq!(status.code(), Code::FailedPrecondition, "{status:?}");
 }
 
+/// The next message that says nothing of proxies.
+async fn besides_deltas(stream: &mut Streaming<Message>) -> Result<Option<Message>, Status> {
+    loop {
+        let message = stream.message().await?;
+        if !matches!(message, Some(Message { message: Some(message::Message::Delta(_)) })) {
+            return Ok(message);
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_leader_that_leads_no_more_ends_the_streams() {
     let tokens = tokens();
@@ -334,7 +435,7 @@ async fn a_leader_that_leads_no_more_ends_the_streams() {
     let first = timeout(PATIENCE, stream.message()).await.unwrap().unwrap().unwrap();
     assert!(matches!(first.message, Some(message::Message::Hello(hello)) if hello.replica == "a"));
     a.leads.send_replace(false);
-    let status = timeout(PATIENCE, stream.message()).await.unwrap().unwrap_err();
+    let status = timeout(PATIENCE, besides_deltas(&mut stream)).await.unwrap().unwrap_err();
     assert_eq!(status.code(), Code::FailedPrecondition, "{status:?}");
 }
 
@@ -348,7 +449,7 @@ async fn a_silent_replica_is_let_go_and_one_that_pings_is_answered() {
     for message in [message::Message::Hello(hello), message::Message::Ping(Ping { nonce: 7 })] {
         sender.send(Message { message: Some(message) }).await.unwrap();
     }
-    let mut next = async || timeout(NOTICED_WITHIN, stream.message()).await.expect("a message");
+    let mut next = async || timeout(NOTICED_WITHIN, besides_deltas(&mut stream)).await.expect("a message");
     assert!(matches!(next().await, Ok(Some(Message { message: Some(message::Message::Hello(_)) }))));
     let pong = next().await.unwrap().unwrap().message;
     assert_eq!(pong, Some(message::Message::Pong(Ping { nonce: 7 })));

@@ -223,6 +223,7 @@ fn pod(namespace: &str) -> (ObjectKey, Option<Object>) {
             wished_service: None,
             tags,
             unready: [].into(),
+            started: true,
         }),
     };
     let key = ObjectKey::in_mesh(Kind::Dataplane, "default", &name);

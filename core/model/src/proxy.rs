@@ -30,6 +30,16 @@ impl ProxyId {
         Self::new("", &format!("{ingress}/{pod}"))
     }
 
+    /// No proxy, but the mesh itself, where something is said of all its proxies together.
+    pub fn mesh_itself(mesh: &str) -> Self {
+        Self::new(mesh, "")
+    }
+
+    /// Whether it is [`Self::mesh_itself`].
+    pub fn is_mesh_itself(&self) -> bool {
+        self.name.is_empty() && !self.mesh.is_empty()
+    }
+
     /// From a node id: `<mesh>/<name>`, or `/<ingress>/<pod>` of a replica.
     pub fn parse(node_id: &str) -> Option<Self> {
         let (mesh, name) = node_id.split_once('/')?;

@@ -34,6 +34,11 @@ pub(crate) fn is_member(mesh: &MeshSpec, place: Place<'_>) -> bool {
     mesh.members.as_ref().is_none_or(|members| place.is_listed(&members.namespaces, &members.zones))
 }
 
+/// Whether workloads of a zone may be in the mesh.
+pub fn is_member_zone(mesh: &MeshSpec, zone: &str) -> bool {
+    is_member(mesh, Place::zone(zone))
+}
+
 /// Whether workloads may carry the name of a service. Pods carry `<service>.<own namespace>` and what is granted; virtual
 /// machines what their tokens say, unless it is granted to others.
 pub(crate) fn may_carry_name(mesh: &MeshSpec, place: Place<'_>, name: &str) -> bool {

@@ -12,6 +12,7 @@ mod input;
 mod names;
 mod order;
 mod permission;
+mod reach;
 mod route;
 mod selector;
 mod services;
@@ -21,6 +22,7 @@ mod view;
 mod workload;
 
 pub use explain::{InboundPolicies, OutboundPolicies, ProxyPolicies, ReachingPermission};
+pub use grants::is_member_zone;
 pub use inbound::protocol;
 pub use input::{Instance, MeshInput, RemoteService, RemoteZone, ServiceAddress};
 pub use validate::{token_tag_problems, validate, validate_among};

@@ -342,7 +342,7 @@ fn leave_out_what_is_not_granted(input: &mut MeshInput) {
 }
 
 /// The zone of a trust domain's name.
-fn zone_of<'a>(domain: &'a str, mesh: &str) -> Option<&'a str> {
+pub(crate) fn zone_of<'a>(domain: &'a str, mesh: &str) -> Option<&'a str> {
     let (zone, of) = domain.strip_suffix(".ursa")?.split_once('.')?;
     (of == mesh).then_some(zone)
 }

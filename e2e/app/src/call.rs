@@ -114,16 +114,24 @@ pub(crate) async fn load(url: &str, anew: bool, callers: u32) -> anyhow::Result<
     Ok(())
 }
 
+/// In milliseconds since 1970.
+fn now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    u64::try_from(now).unwrap_or(u64::MAX)
+}
+
 pub(crate) async fn flips(url: &str) -> anyhow::Result<()> {
     let client = client(true)?;
     let calls = async {
         let mut before = None;
+        let mut last = now();
         loop {
+            let began = now();
             let answered = ask(&client, url).await.is_ok();
             if before.replace(answered) != Some(answered) {
-                let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-                println!("{}", json!({"answered": answered, "at": u64::try_from(at).unwrap_or(u64::MAX)}));
+                println!("{}", json!({"answered": answered, "at": now(), "last": last}));
             }
+            last = began;
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };

@@ -77,7 +77,7 @@ enum Command {
         address: String,
     },
     /// Calls all the time, each time on a connection of its own, until its standard input ends; tells when (in milliseconds
-    /// since 1970) it is first answered, or first refused, after it was not.
+    /// since 1970) it is first answered, or first refused, after it was not, and when the last call before began.
     Flips { url: String },
     /// Looks at all that crosses the host's network, until its standard input ends; says how many frames to or from an
     /// address had each text in them. Needs CAP_NET_RAW.

@@ -7,18 +7,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use kube::api::{Api, PostParams};
 use serde_json::json;
-use ursa_e2e::kind::{SOON, SYSTEM, Usage, image, usage, with};
-use ursa_e2e::rounds;
-
-/// The times that half and nearly all of them stay below.
-fn figure(what: &str, mut times: Vec<Duration>) -> anyhow::Result<()> {
-    times.sort_unstable();
-    let at = |percent: usize| times.get((times.len() * percent / 100).min(times.len().saturating_sub(1)));
-    let (half, most) = at(50).zip(at(99)).context("nothing was measured")?;
-    println!("figure: {what}: p50 {half:.1?}, p99 {most:.1?} ({} times)", times.len());
-    anyhow::ensure!(*most < SOON, "{what}: {most:?}");
-    Ok(())
-}
+use ursa_e2e::kind::{SYSTEM, Usage, image, usage, with};
+use ursa_e2e::{figure, rounds};
 
 fn client() -> impl Future<Output = kube::Result<Client>> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();

@@ -6,10 +6,12 @@
 //! signed last counts, whoever signed it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use ursa_model::ProxyId;
 
+use super::behind::{Behind, together};
 use super::{Certificate, ProxyInsight};
 
 #[derive(Debug, Default)]
@@ -65,12 +67,39 @@ impl Sources {
 
     /// What is known of a proxy, by all but one.
     pub(super) fn merged(&self, proxy: &ProxyId, but: Option<&str>) -> Option<ProxyInsight> {
+        if proxy.is_mesh_itself() {
+            let own = self.own.get(proxy).map(|insight| insight.behind.as_ref());
+            let behind = together(own.into_iter().chain(self.said_of(proxy, but)))?;
+            return Some(ProxyInsight { behind: Arc::new(behind), ..ProxyInsight::default() });
+        }
         let own = self.own.get(proxy);
         let best = best(self.entries(proxy, but))?;
         let counts = own.filter(|own| std::ptr::eq(*own, best)).map(|own| (own.acknowledged, own.responses));
         let (acknowledged, responses) = counts.unwrap_or_default();
         let certificate = self.certificate(proxy, but).cloned();
         Some(ProxyInsight { acknowledged, responses, certificate, ..best.clone() })
+    }
+
+    /// Whether what its agent says to this replica is what counts of a proxy.
+    pub(super) fn is_own(&self, proxy: &ProxyId) -> bool {
+        let own = self.own.get(proxy);
+        own.is_some_and(|own| best(self.entries(proxy, None)).is_some_and(|best| std::ptr::eq(own, best)))
+    }
+
+    /// What other replicas but one say of a mesh itself, each; one that says nothing knows nothing.
+    fn said_of<'a>(
+        &'a self,
+        mesh: &'a ProxyId,
+        but: Option<&'a str>,
+    ) -> impl Iterator<Item = &'a BTreeMap<String, Behind>> {
+        static NOTHING: BTreeMap<String, Behind> = BTreeMap::new();
+        let others = self.others.iter().filter(move |(replica, _)| Some(replica.as_str()) != but);
+        others.map(move |(_, other)| other.said.get(mesh).map_or(&NOTHING, |(_, said)| said.behind.as_ref()))
+    }
+
+    /// What all other replicas say of a mesh itself; `None` if there are none.
+    pub(super) fn of_mesh(&self, mesh: &ProxyId) -> Option<BTreeMap<String, Behind>> {
+        together(self.said_of(mesh, None))
     }
 
     /// What others know of a proxy's agent.

@@ -14,6 +14,7 @@ impl MeshState {
     /// Something was observed of a proxy that changes nothing for others.
     pub(crate) fn observe(&mut self, proxy: &str) {
         self.offer_dirty = true;
+        self.progress_dirty = true;
         self.counted(proxy);
     }
 

@@ -29,5 +29,6 @@ async fn a_mesh_that_is_gone_waits_for_nothing() {
     assert!(mesh.deadline().is_none(), "its routes are gone with it");
     assert!(!mesh.is_over(), "that the zone is no longer in it is yet to be said");
     mesh.offer("m", "east", &Insights::default(), &[]);
+    assert!(matches!(mesh.progress("m", "east", &Insights::default()), Some(Offer::Withdrawn(_))));
     assert!(mesh.is_over());
 }

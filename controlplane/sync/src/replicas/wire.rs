@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use ursa_crds::{PeerTransport, UnauthenticatedPeer};
+use ursa_crds::{PeerTransport, Refusal, UnauthenticatedPeer};
 use ursa_envoy::{ResourceKey, ResourceType};
-use ursa_index::{Certificate, ProxyInsight, Rejection};
+use ursa_index::{Behind, Certificate, ProxyInsight, Rejection};
 use ursa_model::{ProxyId, fingerprint};
 use ursa_proto::replicas;
 use ursa_proto::replicas::{Delta, Insight, Proxy, Summary};
@@ -36,7 +36,9 @@ pub(super) fn insight(insight: &ProxyInsight) -> (String, Insight) {
         server_names,
         unready,
         unauthenticated_peers,
+        behind,
     } = insight;
+    let behind: Vec<replicas::Behind> = behind.iter().map(|(uid, behind)| wire_behind(uid, behind)).collect();
     let rejected: Vec<_> = rejections
         .iter()
         .map(|(key, Rejection { version, message })| {
@@ -45,7 +47,12 @@ pub(super) fn insight(insight: &ProxyInsight) -> (String, Insight) {
         .collect();
     let held = certificate.as_ref().map(|held| (&held.backend, held.expires, held.signed_at));
     let times = (connected_at, disconnected_at, unheard_since);
-    let does = (server_names.as_ref(), unready, unauthenticated_peers.as_ref());
+    let lags: Vec<_> = insight
+        .behind
+        .iter()
+        .map(|(uid, of)| (uid, of.generation, of.proxies, &of.laggards, &of.refusals))
+        .collect();
+    let does = (server_names.as_ref(), unready, unauthenticated_peers.as_ref(), lags);
     let version = fingerprint(&(connected, times, (agent_version, envoy_version), &rejected, &held, does));
     let rejections = rejected.into_iter().map(|(type_url, name, version, message)| replicas::Rejection {
         type_url: type_url.to_owned(),
@@ -66,6 +73,7 @@ pub(super) fn insight(insight: &ProxyInsight) -> (String, Insight) {
         }),
         server_names: server_names.iter().cloned().collect(),
         unauthenticated_peers: unauthenticated_peers.iter().map(peer).collect(),
+        behind,
         certificate: held.map(|(backend, expires, signed_at)| replicas::Certificate {
             backend: backend.clone(),
             expires: time(Some(expires)),
@@ -73,6 +81,27 @@ pub(super) fn insight(insight: &ProxyInsight) -> (String, Insight) {
         }),
     };
     (version.to_string(), wire)
+}
+
+fn wire_behind(uid: &str, Behind { generation, proxies, laggards, refusals }: &Behind) -> replicas::Behind {
+    let refusal = |Refusal { dataplane, message }: &Refusal| replicas::Refusal {
+        dataplane: dataplane.clone(),
+        message: message.clone(),
+    };
+    replicas::Behind {
+        uid: uid.to_owned(),
+        generation: *generation,
+        proxies: *proxies,
+        laggards: laggards.iter().cloned().collect(),
+        refusals: refusals.iter().map(refusal).collect(),
+    }
+}
+
+fn read_behind(behind: replicas::Behind) -> (String, Behind) {
+    let replicas::Behind { uid, generation, proxies, laggards, refusals } = behind;
+    let refusal = |replicas::Refusal { dataplane, message }| Refusal { dataplane, message };
+    let refusals = refusals.into_iter().map(refusal).collect();
+    (uid, Behind { generation, proxies, laggards: laggards.into_iter().collect(), refusals })
 }
 
 fn peer(peer: &UnauthenticatedPeer) -> replicas::UnauthenticatedPeer {
@@ -157,6 +186,7 @@ fn read_insight(insight: Insight) -> Result<ProxyInsight, String> {
             .into_iter()
             .map(read_peer)
             .collect::<Result<_, _>>()?,
+        behind: Arc::new(insight.behind.into_iter().map(read_behind).collect()),
     })
 }
 
@@ -179,6 +209,13 @@ mod tests {
     fn what_is_said_is_what_is_heard() {
         let at = |second| Timestamp::from_second(second).unwrap();
         let key = ResourceKey { resource_type: ResourceType::Cluster, name: "db".into() };
+        let refusal = Refusal { dataplane: "web-2".into(), message: "no".into() };
+        let lag = Behind {
+            generation: 3,
+            proxies: 2,
+            laggards: ["web-1".to_owned()].into(),
+            refusals: [refusal].into(),
+        };
         let known = ProxyInsight {
             connected: true,
             connected_at: Some("2026-01-02T03:04:05.123456789Z".parse().unwrap()),
@@ -205,6 +242,7 @@ mod tests {
                 last_seen: at(5),
             })
             .into(),
+            behind: Arc::new([("uid".to_owned(), lag)].into()),
         };
         for known in [known, ProxyInsight::default()] {
             let (version, said) = insight(&known);

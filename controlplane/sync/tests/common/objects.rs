@@ -85,6 +85,7 @@ pub(crate) fn pod(name: &str) -> Object {
             wished_names: Default::default(),
             tags: Default::default(),
             unready: Default::default(),
+            started: true,
         });
     }
     object

@@ -28,6 +28,7 @@ pub fn validate(object: &Object) -> Vec<Problem> {
         }
         Spec::ZoneIngress(spec) => zone::check_ingress(spec, &mut problems),
         Spec::MeshZone(spec) => zone::check_mesh_zone(object, spec, &mut problems),
+        Spec::MeshZoneInsight(spec) => zone::check_mesh_zone_insight(object, spec, &mut problems),
         Spec::DataplaneInsight(spec) => zone::check_dataplane_insight(object, spec, &mut problems),
         Spec::Dataplane(spec) => dataplane::check(spec, &mut problems),
         Spec::TrafficPermission(spec) => traffic_permission::check(spec, &mut problems),

@@ -1,8 +1,8 @@
-//! `ZoneIngress`, `MeshZone` and `DataplaneInsight`.
+//! `ZoneIngress`, `MeshZone`, `MeshZoneInsight` and `DataplaneInsight`.
 
 use ursa_crds::{
-    DataplaneInsightSpec, MAX_UNAUTHENTICATED_PEERS, MeshZoneSpec, Object, Protocol, SocketSpec,
-    WorkloadIdentity, ZoneIngressSpec,
+    DataplaneInsightSpec, MAX_LAGGARDS, MAX_UNAUTHENTICATED_PEERS, MeshZoneInsightSpec, MeshZoneSpec, Object,
+    Protocol, SocketSpec, WorkloadIdentity, ZoneIngressSpec,
 };
 use ursa_model::SpiffeId;
 
@@ -46,6 +46,21 @@ pub(super) fn check_dataplane_insight(object: &Object, spec: &DataplaneInsightSp
     problems.at_most(1000, spec.rejections.len(), "spec.rejections");
     let peers = spec.unauthenticated_peers.len();
     problems.at_most(MAX_UNAUTHENTICATED_PEERS, peers, "spec.unauthenticatedPeers");
+}
+
+pub(super) fn check_mesh_zone_insight(object: &Object, spec: &MeshZoneInsightSpec, problems: &mut Problems) {
+    meta::label(&object.meta.name, "metadata.name", problems);
+    problems.at_most(100_000, spec.resources.len(), "spec.resources");
+    for (position, resource) in spec.resources.iter().enumerate() {
+        let field = format!("spec.resources[{position}]");
+        problems.require(
+            (1..=64).contains(&resource.uid.len()),
+            format!("{field}.uid"),
+            "must be 1 to 64 characters",
+        );
+        problems.at_most(MAX_LAGGARDS, resource.laggards.len(), format!("{field}.laggards"));
+        problems.at_most(MAX_LAGGARDS, resource.rejections.len(), format!("{field}.rejections"));
+    }
 }
 
 pub(super) fn check_mesh_zone(object: &Object, spec: &MeshZoneSpec, problems: &mut Problems) {

@@ -1,0 +1,114 @@
+//! Whether the mesh and its policies are in force: the conditions `Programmed` and `ResolvedRefs`, worked out from what zones
+//! say. The same wherever it is shown: in the status on Kubernetes, in the REST API and by `ursactl`.
+
+mod programmed;
+mod references;
+
+use std::borrow::Cow;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use ursa_crds::{Kind, Object, ObjectKey, Spec, ZoneInsightSpec, ZoneProgress, ZoneSpec};
+use ursa_store::Store;
+
+use programmed::{ZoneView, programmed};
+
+/// A condition without the times.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// `True`, `False` or `Unknown`.
+    pub status: &'static str,
+    /// One word for programs.
+    pub reason: Cow<'static, str>,
+    /// For people.
+    pub message: String,
+}
+
+/// How a resource stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether every known proxy that it touches enforces it, in every zone.
+    pub programmed: Verdict,
+    /// Whether there is what it names.
+    pub resolved_refs: Verdict,
+    /// How far each zone is, ordered by name.
+    pub zones: Vec<ZoneProgress>,
+}
+
+impl Standing {
+    /// Its conditions by type.
+    pub fn conditions(&self) -> [(&'static str, &Verdict); 2] {
+        [("Programmed", &self.programmed), ("ResolvedRefs", &self.resolved_refs)]
+    }
+
+    /// As `status` of a resource.
+    fn to_value(&self, generation: u64) -> Value {
+        let condition = |(name, verdict): (&str, &Verdict)| {
+            json!({
+                "type": name, "status": verdict.status, "reason": verdict.reason, "message": verdict.message,
+                "observedGeneration": generation,
+            })
+        };
+        json!({"conditions": self.conditions().map(condition), "zones": self.zones})
+    }
+}
+
+/// Whether resources of a kind are enforced by proxies.
+pub fn is_enforced(kind: Kind) -> bool {
+    matches!(kind, Kind::Mesh | Kind::TrafficPermission | Kind::TrafficRoute)
+}
+
+/// How a resource stands; `None` if it is of a kind that no proxy enforces. `own_zone`: of a control plane that is not global.
+pub fn standing(store: &Store, own_zone: Option<&str>, object: &Object) -> Option<Standing> {
+    if !is_enforced(object.kind()) {
+        return None;
+    }
+    let mesh = object.spec.mesh().unwrap_or(&object.meta.name);
+    let zones: Vec<ZoneView> = match own_zone {
+        Some(zone) => vec![view(store, mesh, zone, None, object)],
+        None => (store.list(Kind::Zone).iter())
+            .filter_map(|zone| {
+                let away = away(store, zone)?;
+                Some(view(store, mesh, &zone.meta.name, away, object))
+            })
+            .collect(),
+    };
+    let (programmed, zones) = programmed(object.meta.generation, &zones);
+    Some(Standing { programmed, resolved_refs: references::resolved(store, mesh, object), zones })
+}
+
+/// A resource as it is answered: with its status.
+pub(crate) fn with_status(store: &Store, own_zone: Option<&str>, object: &Object) -> Value {
+    let mut value = object.to_value();
+    if let Some(standing) = standing(store, own_zone, object) {
+        value["status"] = standing.to_value(object.meta.generation);
+    }
+    value
+}
+
+/// Since when a zone that counts is away, if it is (the inner `Option`); `None`: it does not count, for nobody wants its
+/// traffic, or it was never there.
+#[expect(clippy::option_option, reason = "whether it counts, and whether it is away")]
+fn away(store: &Store, zone: &Object) -> Option<Option<Timestamp>> {
+    let Spec::Zone(ZoneSpec { enabled: true }) = &zone.spec else { return None };
+    let key = ObjectKey { kind: Kind::ZoneInsight, ..ObjectKey::zone(&zone.meta.name) };
+    let object = store.get(&key)?;
+    let Spec::ZoneInsight(ZoneInsightSpec { connected, connected_at, disconnected_at, .. }) = &object.spec
+    else {
+        return None;
+    };
+    if *connected { Some(None) } else { connected_at.map(|since| Some(disconnected_at.unwrap_or(since))) }
+}
+
+fn view(store: &Store, mesh: &str, zone: &str, away_since: Option<Timestamp>, object: &Object) -> ZoneView {
+    let insight = store.get(&ObjectKey::in_mesh(Kind::MeshZoneInsight, mesh, zone));
+    let enforcement = insight.as_deref().and_then(|insight| match &insight.spec {
+        // Ordered by UID.
+        Spec::MeshZoneInsight(spec) => {
+            let found = spec.resources.binary_search_by(|known| known.uid.as_str().cmp(&object.meta.uid));
+            Some(spec.resources[found.ok()?].clone())
+        }
+        _ => None,
+    });
+    ZoneView { name: zone.to_owned(), away_since, enforcement: enforcement.unwrap_or_default() }
+}
