@@ -7,10 +7,11 @@ use serde_json::Value;
 use ursa_e2e::eventually;
 use ursa_e2e::kind::{SOON, SYSTEM, condition, json, kubectl, with};
 
-/// The kubelet brings a changed Secret to its pods when it looks at them next; a changed annotation makes it look.
-async fn brought_to(program: &str, change: &str) -> anyhow::Result<()> {
+/// The kubelet brings a changed Secret to its pods when it looks at them next; a changed annotation makes it look. It may look
+/// before it has heard of the Secret, and then not for a while.
+async fn brought_to(program: &str) -> anyhow::Result<()> {
     let selector = format!("app.kubernetes.io/name={program}");
-    let annotation = format!("ursa-e2e/{change}={}", std::process::id());
+    let annotation = format!("ursa-e2e/looked-at={}", jiff::Timestamp::now().as_millisecond());
     let annotate =
         ["--namespace", SYSTEM, "annotate", "pods", "--selector", &selector, "--overwrite", &annotation];
     kubectl(&annotate).await.map(drop)
@@ -40,7 +41,7 @@ async fn certificates_are_replaced_under_traffic() -> anyhow::Result<()> {
         kind.answered("client", "http://web/").await?;
         let load = kind.load("client", "http://web/").await?;
         let since = jiff::Timestamp::now().to_string();
-        for (secret, program) in [("ursa-cp-tls", "ursa-cp"), ("ursa-webhook-tls", "ursa-webhook")] {
+        for secret in ["ursa-cp-tls", "ursa-webhook-tls"] {
             let before = resource_version(secret).await?;
             kubectl(&["--namespace", SYSTEM, "delete", "secret", secret]).await?;
             eventually(&format!("the operator makes {secret} anew"), SOON, async || {
@@ -48,10 +49,11 @@ async fn certificates_are_replaced_under_traffic() -> anyhow::Result<()> {
                 Ok(())
             })
             .await?;
-            brought_to(program, "certificate").await?;
         }
         let minute = Duration::from_mins(2);
         eventually("the control plane shows it", minute, async || {
+            brought_to("ursa-cp").await?;
+            tokio::time::sleep(Duration::from_secs(2)).await;
             says("ursa-cp", &since, "shows another certificate").await
         })
         .await?;
