@@ -29,5 +29,5 @@ pub use process::{Process, binary, envoy};
 pub use repeat::rounds;
 pub use resources::{ANYBODY, MTLS, permission};
 pub use ursa_demo::peer::Peer;
-pub use wait::eventually;
+pub use wait::{eventually, now};
 pub use world::{Agent, ControlPlane, Workload, World};

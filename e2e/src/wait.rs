@@ -1,7 +1,7 @@
 //! Waiting for a condition, with a bound.
 
 use std::fmt::Display;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How often a condition is looked at.
 const PERIOD: Duration = Duration::from_millis(20);
@@ -23,4 +23,9 @@ pub async fn eventually<T, E: Display>(
             Err(_) => tokio::time::sleep(PERIOD).await,
         }
     }
+}
+
+/// Since 1970, as the tests' program in pods counts.
+pub fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

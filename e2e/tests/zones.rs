@@ -1,14 +1,14 @@
 //! A global control plane and two zones, each a cluster of its own, steered by kubectl at global.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use serde_json::Value;
 use tokio::sync::{Mutex, MutexGuard};
 use ursa_e2e::kind::{Kind, Running, SOON, SYSTEM, apply, at, json, kubectl, server, whole_condition};
 use ursa_e2e::zones::{Global, cluster, connected, install_zones};
-use ursa_e2e::{eventually, figure, rounds};
+use ursa_e2e::{eventually, figure, now, rounds};
 
 const EAST: &str = "east";
 const WEST: &str = "west";
@@ -110,12 +110,18 @@ impl World {
         .await
     }
 
+    /// Waits as a user would for a condition of a policy (`KIND/NAME`).
+    async fn until(&self, policy: &str, condition: &str, timeout: &str) -> anyhow::Result<()> {
+        let (kind, name) = policy.split_once('/').context("KIND/NAME")?;
+        let policy = format!("{kind}/{}.{name}", self.kind.name);
+        let (condition, timeout) = (format!("--for=condition={condition}"), format!("--timeout={timeout}"));
+        let wait = ["--namespace", SYSTEM, "wait", &condition, &timeout, &policy];
+        self.at_global(kubectl(&wait)).await.map(drop)
+    }
+
     /// Waits as a user would until a permission is in force everywhere.
     async fn programmed(&self, permission: &str, timeout: &str) -> anyhow::Result<()> {
-        let name = format!("trafficpermission/{}.{permission}", self.kind.name);
-        let timeout = format!("--timeout={timeout}");
-        let wait = ["--namespace", SYSTEM, "wait", "--for=condition=Programmed", &timeout, &name];
-        self.at_global(kubectl(&wait)).await.map(drop)
+        self.until(&format!("trafficpermission/{permission}"), "Programmed", timeout).await
     }
 
     async fn end(self, result: anyhow::Result<()>) -> anyhow::Result<()> {
@@ -307,14 +313,8 @@ async fn zones_serve_one_another() -> anyhow::Result<()> {
     world.end(result).await
 }
 
-/// In milliseconds since 1970.
-fn now() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    u64::try_from(now).unwrap_or(u64::MAX)
-}
-
 /// What calls that never stop have come to: `allowed`, and none that began after `since` came to anything else.
-async fn settled(calls: &mut Running, allowed: bool, since: u64) -> anyhow::Result<()> {
+async fn settled(calls: &mut Running, allowed: bool, since: Duration) -> anyhow::Result<()> {
     let mut last = None;
     while let Ok(said) = tokio::time::timeout(Duration::from_millis(300), calls.said()).await {
         last = Some(said?);
@@ -322,8 +322,8 @@ async fn settled(calls: &mut Running, allowed: bool, since: u64) -> anyhow::Resu
     let last = last.context("calls came to the same as before")?;
     anyhow::ensure!(last["answered"] == allowed, "calls end with {last}");
     anyhow::ensure!(
-        last["last"].as_u64() <= Some(since),
-        "a call followed the old rule after {since}: {last}"
+        last["last"].as_u64().map(Duration::from_millis) <= Some(since),
+        "a call followed the old rule after {since:?}: {last}"
     );
     Ok(())
 }
@@ -398,16 +398,11 @@ async fn what_is_named_and_not_there_is_told(world: &World) -> anyhow::Result<()
         )
     };
     world.at_global(kind.policy("TrafficRoute", "web", &route(&format!("{web}, version: v9")))).await?;
-    let name = format!("trafficroute/{}.web", kind.name);
-    let wait = |condition: &str| format!("--for=condition={condition}");
-    let waited = [wait("ResolvedRefs=False"), wait("Programmed")];
-    for condition in &waited {
-        let wait = ["--namespace", SYSTEM, "wait", condition, "--timeout=30s", &name];
-        world.at_global(kubectl(&wait)).await?;
+    for condition in ["ResolvedRefs=False", "Programmed"] {
+        world.until("trafficroute/web", condition, "30s").await?;
     }
     world.at_global(kind.policy("TrafficRoute", "web", &route(&web))).await?;
-    let wait = ["--namespace", SYSTEM, "wait", "--for=condition=ResolvedRefs", "--timeout=30s", &name];
-    world.at_global(kubectl(&wait)).await?;
+    world.until("trafficroute/web", "ResolvedRefs", "30s").await?;
     world.at_global(kind.delete_policy("trafficroute", "web")).await
 }
 

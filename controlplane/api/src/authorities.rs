@@ -4,13 +4,14 @@
 //! that both are trusted on the way.
 
 use ursa_crds::{
-    CaBackend, CaType, Kind, MeshSpec, Object, ObjectKey, Problem as FieldProblem, Spec, ZoneBackend,
+    CaBackend, CaType, Kind, MeshSpec, MeshZoneSpec, Object, ObjectKey, Problem as FieldProblem, Spec,
 };
 use ursa_index::provided;
 use ursa_policy::is_member_zone;
 use ursa_store::Store;
 
 use crate::problem::Problem;
+use crate::standing::enforcement;
 
 /// What is wrong with writing this object.
 pub(crate) fn check(store: &Store, object: &Object) -> Result<(), Problem> {
@@ -66,19 +67,17 @@ fn rotation(store: &Store, mesh: &str, spec: &MeshSpec) -> Result<(), Problem> {
         return Ok(());
     };
     let (Some(old), Some(new)) = (before.enabled_backend(), spec.enabled_backend()) else { return Ok(()) };
-    let zones: Vec<(String, Vec<ZoneBackend>)> = store
-        .list_in_mesh(Kind::MeshZone, mesh)
-        .into_iter()
+    let offers = store.list_in_mesh(Kind::MeshZone, mesh);
+    let zones: Vec<(&str, &MeshZoneSpec)> = (offers.iter())
         .filter(|object| is_enabled(store, &object.meta.name))
         .filter_map(|object| match &object.spec {
-            Spec::MeshZone(of) => Some((object.meta.name.clone(), of.backends.clone())),
+            Spec::MeshZone(of) => Some((object.meta.name.as_str(), of)),
             _ => None,
         })
         .collect();
     if old.name != new.name {
-        let lacking = |backends: &[ZoneBackend]| !backends.iter().any(|backend| backend.name == new.name);
-        let lacking: Vec<&str> =
-            zones.iter().filter(|(_, known)| lacking(known)).map(|(zone, _)| zone.as_str()).collect();
+        let lacking = |of: &MeshZoneSpec| !of.backends.iter().any(|backend| backend.name == new.name);
+        let lacking: Vec<&str> = zones.iter().filter(|(_, of)| lacking(of)).map(|(zone, _)| *zone).collect();
         if !lacking.is_empty() {
             return Err(Problem::conflict(format!(
                 "backend {} cannot sign yet: it is not known in zone {}. Add it to spec.mtls.backends beside {}, and enable it when every zone has it (`ursactl get meshzones`); a zone that is gone for good can be disabled",
@@ -87,15 +86,13 @@ fn rotation(store: &Store, mesh: &str, spec: &MeshSpec) -> Result<(), Problem> {
                 old.name
             )));
         }
-    }
-    if old.name != new.name {
-        distributed(store, mesh, &before, &new.name)?;
+        distributed(store, mesh, &before, &zones, &new.name)?;
     }
     let stays =
         |name: &str| spec.mtls.iter().flat_map(|mtls| &mtls.backends).any(|backend| backend.name == name);
     let held: Vec<String> = zones
         .iter()
-        .flat_map(|(zone, backends)| backends.iter().map(move |backend| (zone, backend)))
+        .flat_map(|(zone, of)| of.backends.iter().map(move |backend| (zone, backend)))
         .filter(|(_, backend)| backend.proxies > 0 && !stays(&backend.name))
         .map(|(zone, backend)| {
             format!("{} proxies of zone {zone} hold one of {}", backend.proxies, backend.name)
@@ -111,25 +108,20 @@ fn rotation(store: &Store, mesh: &str, spec: &MeshSpec) -> Result<(), Problem> {
 }
 
 /// Whether the proxies of every zone trust what is to sign in each: that a zone has it is not enough.
-fn distributed(store: &Store, mesh: &str, spec: &MeshSpec, backend: &str) -> Result<(), Problem> {
-    let zones = store.list_in_mesh(Kind::MeshZone, mesh);
-    let zones: Vec<(&str, &str)> = (zones.iter())
-        .filter(|object| is_enabled(store, &object.meta.name) && is_member_zone(spec, &object.meta.name))
-        .filter_map(|object| match &object.spec {
-            Spec::MeshZone(of) => Some((object.meta.name.as_str(), of.roots.as_str())),
-            _ => None,
-        })
-        .collect();
-    let trusted = zones.iter().map(|(zone, roots)| ursa_index::trusts(zone, roots)).collect::<Vec<_>>();
-    for (zone, _) in &zones {
-        let insight = store.get(&ObjectKey::in_mesh(Kind::MeshZoneInsight, mesh, zone));
-        let known = match insight.as_deref().map(|object| &object.spec) {
-            Some(Spec::MeshZoneInsight(spec)) => spec.resources.as_slice(),
-            _ => &[],
-        };
+fn distributed(
+    store: &Store,
+    mesh: &str,
+    spec: &MeshSpec,
+    zones: &[(&str, &MeshZoneSpec)],
+    backend: &str,
+) -> Result<(), Problem> {
+    let members = || zones.iter().filter(|(zone, _)| is_member_zone(spec, zone));
+    let trusted: Vec<(String, u64)> =
+        members().map(|(zone, of)| ursa_index::trusts(zone, &of.roots)).collect();
+    for (zone, _) in members() {
         for (uid, generation) in &trusted {
-            let of = known.iter().find(|of| of.uid == *uid && of.generation == *generation);
-            if of.is_some_and(|of| of.enforced) {
+            let of = enforcement(store, mesh, zone, uid).filter(|of| of.generation == *generation);
+            if of.as_ref().is_some_and(|of| of.enforced) {
                 continue;
             }
             let laggards = of.map(|of| of.laggards.join(", ")).filter(|names| !names.is_empty());

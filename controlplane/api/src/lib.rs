@@ -15,6 +15,7 @@ mod problem;
 mod resources;
 mod standing;
 mod tokens;
+mod zone_state;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,6 +37,7 @@ use ursa_store::Store;
 pub use openapi::document as openapi_document;
 use problem::Problem;
 pub use standing::{Standing, Verdict, is_enforced, standing};
+pub use zone_state::{ZoneState, zone_insight};
 
 /// The largest body that is read.
 pub const BODY_LIMIT: usize = 1024 * 1024;

@@ -8,9 +8,10 @@ use std::borrow::Cow;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use ursa_crds::{Kind, Object, ObjectKey, Spec, ZoneInsightSpec, ZoneProgress, ZoneSpec};
+use ursa_crds::{Enforcement, Kind, Object, ObjectKey, Spec, ZoneProgress};
 use ursa_store::Store;
 
+use crate::zone_state::{ZoneState, zone_insight};
 use programmed::{ZoneView, programmed};
 
 /// A condition without the times.
@@ -90,25 +91,25 @@ pub(crate) fn with_status(store: &Store, own_zone: Option<&str>, object: &Object
 /// traffic, or it was never there.
 #[expect(clippy::option_option, reason = "whether it counts, and whether it is away")]
 fn away(store: &Store, zone: &Object) -> Option<Option<Timestamp>> {
-    let Spec::Zone(ZoneSpec { enabled: true }) = &zone.spec else { return None };
-    let key = ObjectKey { kind: Kind::ZoneInsight, ..ObjectKey::zone(&zone.meta.name) };
-    let object = store.get(&key)?;
-    let Spec::ZoneInsight(ZoneInsightSpec { connected, connected_at, disconnected_at, .. }) = &object.spec
-    else {
-        return None;
-    };
-    if *connected { Some(None) } else { connected_at.map(|since| Some(disconnected_at.unwrap_or(since))) }
+    let Spec::Zone(spec) = &zone.spec else { return None };
+    let insight = zone_insight(store, &zone.meta.name);
+    match ZoneState::of(spec, insight.connected, &insight) {
+        ZoneState::Online => Some(None),
+        ZoneState::Stale => Some(insight.disconnected_at.or(insight.connected_at)),
+        ZoneState::Disabled | ZoneState::New => None,
+    }
 }
 
 fn view(store: &Store, mesh: &str, zone: &str, away_since: Option<Timestamp>, object: &Object) -> ZoneView {
-    let insight = store.get(&ObjectKey::in_mesh(Kind::MeshZoneInsight, mesh, zone));
-    let enforcement = insight.as_deref().and_then(|insight| match &insight.spec {
-        // Ordered by UID.
-        Spec::MeshZoneInsight(spec) => {
-            let found = spec.resources.binary_search_by(|known| known.uid.as_str().cmp(&object.meta.uid));
-            Some(spec.resources[found.ok()?].clone())
-        }
-        _ => None,
-    });
-    ZoneView { name: zone.to_owned(), away_since, enforcement: enforcement.unwrap_or_default() }
+    let enforcement = enforcement(store, mesh, zone, &object.meta.uid).unwrap_or_default();
+    ZoneView { name: zone.to_owned(), away_since, enforcement }
+}
+
+/// What a zone said last of what has this UID.
+pub(crate) fn enforcement(store: &Store, mesh: &str, zone: &str, uid: &str) -> Option<Enforcement> {
+    let insight = store.get(&ObjectKey::in_mesh(Kind::MeshZoneInsight, mesh, zone))?;
+    let Spec::MeshZoneInsight(spec) = &insight.spec else { return None };
+    // Ordered by UID.
+    let found = spec.resources.binary_search_by(|known| known.uid.as_str().cmp(uid));
+    Some(spec.resources[found.ok()?].clone())
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ursa_crds::{Object, ObjectKey, Spec, ZoneIngressSpec};
 use ursa_envoy::{Interner, ingress_endpoint_resource, translate};
-use ursa_model::{DestinationId, ProxyId, ProxyModel};
+use ursa_model::{IngressRoute, ProxyId, ProxyModel};
 use ursa_policy::MeshView;
 
 use crate::SnapshotReceiver;
@@ -69,7 +69,7 @@ impl IngressState {
     pub(crate) fn publish<'a>(
         &mut self,
         zone: &str,
-        views: impl Iterator<Item = (&'a MeshView, &'a BTreeSet<DestinationId>)>,
+        meshes: impl Iterator<Item = (&'a MeshView, &'a [IngressRoute], &'a BTreeSet<String>)>,
         interner: &mut Interner,
         sequence: u64,
     ) {
@@ -79,14 +79,13 @@ impl IngressState {
         }
         let mut routes = Vec::new();
         let mut endpoints = Vec::new();
-        let mut named = BTreeSet::new();
-        for (view, subsets) in views {
-            named.extend(subsets.iter().map(DestinationId::sni));
-            for route in view.ingress_routes(subsets.clone()) {
-                named.insert(route.destination.sni());
+        let mut server_names = BTreeSet::new();
+        for (view, passed_on, names) in meshes {
+            server_names.extend(names.iter().cloned());
+            for route in passed_on {
                 let set = view.local_endpoints(&route.destination);
                 endpoints.push(ingress_endpoint_resource(&route.destination.name(), &set, interner));
-                routes.push(route);
+                routes.push(route.clone());
             }
         }
         let listeners: HashMap<String, (IpAddr, u16)> = self
@@ -95,7 +94,7 @@ impl IngressState {
             .filter_map(|(name, spec)| Some((name.to_owned(), spec.networking?)))
             .map(|(name, networking)| (name, (networking.address, networking.port)))
             .collect();
-        let named = Arc::new(named);
+        let server_names = Arc::new(server_names);
         for (name, subscriber) in &mut self.subscribers {
             let id = ProxyId::new("", name);
             let Some(listener) = listeners.get(id.resource()) else { continue };
@@ -115,7 +114,7 @@ impl IngressState {
                 sequence,
                 resources: Arc::new(resources),
                 names: None,
-                server_names: named.clone(),
+                server_names: server_names.clone(),
                 identity: None,
                 exclusion: None,
             };

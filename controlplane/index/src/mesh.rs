@@ -15,7 +15,7 @@ use ursa_crds::{
     AvailableService, DataplaneSpec, Kind, MeshSpec, MeshZoneSpec, Meta, Object, ObjectKey, Spec, ZoneBackend,
 };
 use ursa_envoy::{Interner, Resource, endpoint_resource, translate};
-use ursa_model::{DestinationId, EndpointState, ProxyId, ProxyModel, TrustBundle, TrustDomain};
+use ursa_model::{DestinationId, EndpointState, IngressRoute, ProxyId, ProxyModel, TrustBundle, TrustDomain};
 use ursa_policy::{Instance, MeshInput, MeshView, RemoteService, RemoteZone, ServiceAddress};
 
 use crate::SnapshotReceiver;
@@ -39,9 +39,11 @@ pub(crate) struct MeshState {
     /// The same with the routes that proxies still follow, while those that are wanted are on their way.
     held: Option<MeshView>,
     shift: Shift,
-    /// What the ingress passes on besides whole services.
-    passed_on: BTreeSet<DestinationId>,
-    /// Server names that the ingresses know for certain.
+    /// What the ingresses pass on.
+    ingress_routes: Vec<IngressRoute>,
+    /// Server names of that, and of what they would pass on if there were instances.
+    server_names: BTreeSet<String>,
+    /// Those of them that the ingresses know for certain.
     passable: BTreeSet<String>,
     objects: BTreeMap<ObjectKey, Arc<Object>>,
     presence: BTreeMap<String, Presence>,
@@ -159,7 +161,9 @@ impl MeshState {
             // Policies without their mesh say nothing; what proxies have stays until the mesh is known again.
             (self.view, self.held) = (None, None);
             self.in_force.clear();
-            (self.shift, self.passed_on) = (Shift::default(), BTreeSet::new());
+            self.shift = Shift::default();
+            self.ingress_routes.clear();
+            self.server_names.clear();
             (self.dirty, self.offer_dirty) = (false, true);
             return Ok(());
         };
@@ -182,7 +186,10 @@ impl MeshState {
             object.into_iter().chain(permissions).chain(routes.iter().cloned()).collect();
         let causes = self.note_in_force(&view, &resources, sequence);
         self.held = (routes != wanted).then(|| view.with_routes(routes));
-        self.passed_on = self.shift.pass_on(view.named_subsets(zone), now);
+        let subsets = self.shift.pass_on(view.named_subsets(zone), now);
+        self.server_names = subsets.iter().map(DestinationId::sni).collect();
+        self.ingress_routes = view.ingress_routes(subsets);
+        self.server_names.extend(self.ingress_routes.iter().map(|route| route.destination.sni()));
         self.view = Some(view);
         (self.dirty, self.offer_dirty) = (false, true);
         self.publish(signer.as_ref(), interner, sequence, &causes);
@@ -243,9 +250,9 @@ impl MeshState {
         }
     }
 
-    /// What the zone's ingress passes on.
-    pub(crate) fn for_ingress(&self) -> Option<(&MeshView, &BTreeSet<DestinationId>)> {
-        Some((self.view.as_ref()?, &self.passed_on))
+    /// What the zone's ingresses pass on, with the server names.
+    pub(crate) fn for_ingress(&self) -> Option<(&MeshView, &[IngressRoute], &BTreeSet<String>)> {
+        Some((self.view.as_ref()?, &self.ingress_routes, &self.server_names))
     }
 
     /// What a proxy is to do, and why, as it was worked out last.
@@ -299,17 +306,16 @@ impl MeshState {
         let Some(view) = &self.view else { return Offer::withdrawn(name, zone) };
         let roots = view.trust().get(&TrustDomain::new(zone, name).to_string()).cloned().unwrap_or_default();
         let named: BTreeSet<String> = view.named_subsets(zone).iter().map(DestinationId::sni).collect();
-        let routes = view.ingress_routes(self.passed_on.clone());
-        let wanted: BTreeSet<String> =
-            routes.iter().map(|route| route.destination.sni()).chain(named.iter().cloned()).collect();
         let known = |name: &String| {
             self.passable.contains(name) || acknowledged.iter().all(|known| known.contains(name))
         };
-        let passable: BTreeSet<String> = wanted.iter().filter(|name| known(name)).cloned().collect();
-        self.offer_dirty = passable != wanted;
+        let passable: BTreeSet<String> =
+            self.server_names.iter().filter(|name| known(name)).cloned().collect();
+        self.offer_dirty = passable != self.server_names;
         let services = view.available_services().into_iter().map(|service| {
             // Without mutual TLS nothing crosses.
-            let is_passable = routes.is_empty() || passable.contains(&view.whole(&service.tags).sni());
+            let is_passable =
+                self.ingress_routes.is_empty() || passable.contains(&view.whole(&service.tags).sni());
             AvailableService {
                 instances: if is_passable { service.instances } else { 0 },
                 tags: service.tags,

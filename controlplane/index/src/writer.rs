@@ -327,8 +327,8 @@ impl Writer {
             }
         }
         if std::mem::take(&mut self.ingress_dirty) {
-            let views = meshes.values().filter_map(MeshState::for_ingress);
-            ingress.publish(authority.zone(), views, interner, *sequence);
+            let passed_on = meshes.values().filter_map(MeshState::for_ingress);
+            ingress.publish(authority.zone(), passed_on, interner, *sequence);
         }
         let acknowledged = ingress.acknowledged(authority.zone(), &self.insights);
         for (name, mesh) in meshes.iter_mut().filter(|(_, mesh)| mesh.offer_dirty) {

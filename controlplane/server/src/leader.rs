@@ -52,6 +52,20 @@ impl Leadership {
     }
 }
 
+/// Does its work whenever this replica leads, until that ends by itself.
+pub(crate) async fn while_leading<F: Future<Output = ()>>(
+    mut leads: watch::Receiver<bool>,
+    work: impl Fn() -> F,
+) {
+    while leads.wait_for(|leads| *leads).await.is_ok() {
+        tokio::select! {
+            () = work() => return,
+            // If nobody can take the lead away any more, it stays.
+            Ok(_) = leads.wait_for(|leads| !leads) => {}
+        }
+    }
+}
+
 fn where_served(leads: bool, leader: Option<Leader>, port: u16) -> Route {
     if leads {
         return Route::Here;

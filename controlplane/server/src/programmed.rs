@@ -11,13 +11,15 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::Client;
-use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
+use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use ursa_api::{Standing, Verdict, is_enforced, standing};
 use ursa_crds::{KINDS, Kind, Object, ObjectKey};
 use ursa_store::{Change, Store};
+
+use crate::leader::while_leading;
 
 /// A new state of a resource that is in force everywhere within this time was never on its way.
 const ON_ITS_WAY: Duration = Duration::from_secs(1);
@@ -61,16 +63,8 @@ pub(crate) struct Reporter {
 
 impl Reporter {
     /// Tells it from now on, while this replica leads.
-    pub(crate) fn start(self, mut leads: watch::Receiver<bool>) {
-        tokio::spawn(async move {
-            while leads.wait_for(|leads| *leads).await.is_ok() {
-                tokio::select! {
-                    () = self.tell_all() => return,
-                    // If nobody can take the lead away any more, it stays.
-                    Ok(_) = leads.wait_for(|leads| !leads) => {}
-                }
-            }
-        });
+    pub(crate) fn start(self, leads: watch::Receiver<bool>) {
+        tokio::spawn(async move { while_leading(leads, || self.tell_all()).await });
     }
 
     /// Until the store ends.
@@ -175,17 +169,9 @@ impl Reporter {
     }
 
     fn api(&self, object: &Object) -> Api<DynamicObject> {
-        let info = object.kind().info();
-        let (group, version) = ursa_crds::API_VERSION.split_once('/').expect("a group and a version");
-        let resource =
-            ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, info.name), info.plural);
         let namespace = &object.meta.namespace;
         let namespace = if namespace.is_empty() { &self.namespace } else { namespace };
-        if info.namespaced {
-            Api::namespaced_with(self.client.clone(), namespace, &resource)
-        } else {
-            Api::all_with(self.client.clone(), &resource)
-        }
+        ursa_store::api(&self.client, object.kind(), namespace)
     }
 
     /// What the status says, whoever led when it was written.

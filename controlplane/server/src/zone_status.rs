@@ -12,10 +12,11 @@ use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
+use ursa_api::{ZoneState, zone_insight};
 use ursa_crds::{Kind, Object, ObjectKey, Spec, Zone, ZoneInsightSpec};
 use ursa_store::Store;
 
-use crate::zones::{State, insight};
+use crate::leader::while_leading;
 
 /// A zone that is back within this time, from whichever replica of either side, was never away.
 const SETTLE: Duration = Duration::from_secs(5);
@@ -25,16 +26,10 @@ const MANAGER: &str = "ursa-cp-zones";
 const ONLINE: &str = "Online";
 
 /// Tells it from now on, while this replica leads.
-pub(crate) fn report(client: Client, store: Store, mut leads: watch::Receiver<bool>) {
+pub(crate) fn report(client: Client, store: Store, leads: watch::Receiver<bool>) {
     tokio::spawn(async move {
         let api = Api::<Zone>::all(client);
-        while leads.wait_for(|leads| *leads).await.is_ok() {
-            tokio::select! {
-                () = tell_all(&api, &store) => return,
-                // If nobody can take the lead away any more, it stays.
-                Ok(_) = leads.wait_for(|leads| !leads) => {}
-            }
-        }
+        while_leading(leads, || tell_all(&api, &store)).await;
     });
 }
 
@@ -51,7 +46,7 @@ async fn tell_all(api: &Api<Zone>, store: &Store) {
                 let Some(changed) = changed else { return };
                 for change in changed.iter().filter(|change| matches!(change.key.kind, Kind::Zone | Kind::ZoneInsight)) {
                     let zone = &change.key.name;
-                    let is_stale = observed(store, zone).is_some_and(|(state, _)| state == State::Stale);
+                    let is_stale = observed(store, zone).is_some_and(|(state, _)| state == ZoneState::Stale);
                     let wait = if is_stale { SETTLE } else { Duration::ZERO };
                     due.insert(zone.clone(), Instant::now() + wait);
                 }
@@ -71,7 +66,7 @@ async fn tell_all(api: &Api<Zone>, store: &Store) {
 }
 
 /// Unless that is what it says.
-async fn tell(api: &Api<Zone>, zone: &str, state: State, insight: &ZoneInsightSpec) -> kube::Result<()> {
+async fn tell(api: &Api<Zone>, zone: &str, state: ZoneState, insight: &ZoneInsightSpec) -> kube::Result<()> {
     let Some(stored) = api.get_opt(zone).await? else { return Ok(()) };
     let conditions = stored.status.map(|status| status.conditions).unwrap_or_default();
     let known = conditions.into_iter().find(|condition| condition.type_ == ONLINE);
@@ -97,32 +92,34 @@ async fn tell(api: &Api<Zone>, zone: &str, state: State, insight: &ZoneInsightSp
 }
 
 /// How it stands with a zone, if there is one.
-fn observed(store: &Store, zone: &str) -> Option<(State, ZoneInsightSpec)> {
+fn observed(store: &Store, zone: &str) -> Option<(ZoneState, ZoneInsightSpec)> {
     let object = store.get(&ObjectKey::zone(zone))?;
     let Object { spec: Spec::Zone(spec), .. } = &*object else { return None };
-    let insight = insight(store, zone);
-    Some((State::of(spec, insight.connected, &insight), insight))
+    let insight = zone_insight(store, zone);
+    Some((ZoneState::of(spec, insight.connected, &insight), insight))
 }
 
 /// The condition's status and message.
-fn words(zone: &str, state: State, insight: &ZoneInsightSpec) -> (&'static str, String) {
+fn words(zone: &str, state: ZoneState, insight: &ZoneInsightSpec) -> (&'static str, String) {
     let at = |time: Option<Timestamp>| {
         time.map_or_else(|| "an unknown time".to_owned(), |at| at.strftime("%FT%TZ").to_string())
     };
     match state {
-        State::Online => (
+        ZoneState::Online => (
             "True",
             format!("its control plane {} is connected since {}", insight.version, at(insight.connected_at)),
         ),
-        State::Stale => (
+        ZoneState::Stale => (
             "False",
             format!(
                 "its control plane is not connected since {}; the zone goes on with what it has",
                 at(insight.disconnected_at)
             ),
         ),
-        State::Disabled => ("False", "spec.enabled is false: other zones send no traffic to it".to_owned()),
-        State::New => (
+        ZoneState::Disabled => {
+            ("False", "spec.enabled is false: other zones send no traffic to it".to_owned())
+        }
+        ZoneState::New => (
             "Unknown",
             format!("it was not connected yet: `ursactl zone create {zone}` prints its credential"),
         ),
@@ -141,11 +138,11 @@ mod tests {
             ..ZoneInsightSpec::default()
         };
         let told = |state| words("east", state, &insight);
-        let (status, message) = told(State::Stale);
+        let (status, message) = told(ZoneState::Stale);
         assert_eq!(status, "False");
         assert!(message.contains("since 2026-01-01T00:00:50Z"), "{message}");
-        assert_eq!(told(State::Online).0, "True");
-        assert_eq!(told(State::New).0, "Unknown");
-        assert_eq!(told(State::Disabled).0, "False");
+        assert_eq!(told(ZoneState::Online).0, "True");
+        assert_eq!(told(ZoneState::New).0, "Unknown");
+        assert_eq!(told(ZoneState::Disabled).0, "False");
     }
 }

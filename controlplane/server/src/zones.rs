@@ -5,58 +5,16 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use ursa_api::ApiState;
-use ursa_crds::{Kind, Object, ObjectKey, Spec, ZoneInsightSpec, ZoneSpec};
+use ursa_api::{ApiState, ZoneState, zone_insight};
+use ursa_crds::{Kind, Spec, ZoneInsightSpec, ZoneSpec};
 use ursa_store::Store;
-use ursa_sync::global::{Global, ZoneState};
+use ursa_sync::global::{Global, ZoneState as Connection};
 
 pub(crate) fn routes(store: Store, global: Global) -> Router<ApiState> {
     let states = global.clone();
     Router::new()
         .route("/zones+state", get(async move || Json(all(&store, &states, Timestamp::now()))))
         .route("/adoption", post(async move || adopt(&global).await))
-}
-
-/// How it stands with a zone's connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
-    /// Its stream is open.
-    Online,
-    /// Its stream is not open.
-    Stale,
-    /// Its user wants no traffic sent to it.
-    Disabled,
-    /// It was never connected.
-    New,
-}
-
-impl State {
-    pub(crate) fn of(spec: &ZoneSpec, connected: bool, insight: &ZoneInsightSpec) -> Self {
-        match (spec.enabled, connected) {
-            (false, _) => Self::Disabled,
-            (true, true) => Self::Online,
-            (true, false) if insight.connected_at.is_some() => Self::Stale,
-            (true, false) => Self::New,
-        }
-    }
-
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Online => "Online",
-            Self::Stale => "Stale",
-            Self::Disabled => "Disabled",
-            Self::New => "New",
-        }
-    }
-}
-
-/// What global has observed of a zone.
-pub(crate) fn insight(store: &Store, zone: &str) -> ZoneInsightSpec {
-    let key = ObjectKey { kind: Kind::ZoneInsight, ..ObjectKey::zone(zone) };
-    match store.get(&key).as_deref() {
-        Some(Object { spec: Spec::ZoneInsight(spec), .. }) => spec.clone(),
-        _ => ZoneInsightSpec::default(),
-    }
 }
 
 /// Each zone, by name: `{items: [{name, state, secondsBehind, heardAt, version}]}`.
@@ -66,7 +24,7 @@ fn all(store: &Store, global: &Global, now: Timestamp) -> Value {
     for zone in store.list(Kind::Zone) {
         if let Spec::Zone(spec) = &zone.spec {
             let name = &zone.meta.name;
-            items.push(one(name, spec, &insight(store, name), known.get(name), now));
+            items.push(one(name, spec, &zone_insight(store, name), known.get(name), now));
         }
     }
     json!({"items": items})
@@ -77,7 +35,7 @@ fn one(
     name: &str,
     spec: &ZoneSpec,
     insight: &ZoneInsightSpec,
-    known: Option<&ZoneState>,
+    known: Option<&Connection>,
     now: Timestamp,
 ) -> Value {
     // The replica that leads knows; what others see is what that one wrote.
@@ -90,7 +48,7 @@ fn one(
     let behind = behind_since.map(|since| now.duration_since(since).as_secs().max(1));
     json!({
         "name": name,
-        "state": State::of(spec, connected, insight).as_str(),
+        "state": ZoneState::of(spec, connected, insight).as_str(),
         "secondsBehind": if in_step { Some(0) } else { behind },
         "heardAt": known.and_then(|known| known.heard_at),
         "version": known.map_or(&insight.version, |known| &known.version),
@@ -108,7 +66,7 @@ async fn adopt(global: &Global) -> (StatusCode, Json<Value>) {
 mod tests {
     use super::*;
 
-    fn told(enabled: bool, insight: &ZoneInsightSpec, known: Option<&ZoneState>) -> (String, Option<i64>) {
+    fn told(enabled: bool, insight: &ZoneInsightSpec, known: Option<&Connection>) -> (String, Option<i64>) {
         let now = "2026-01-01T00:01:00Z".parse().unwrap();
         let value = one("east", &ZoneSpec { enabled }, insight, known, now);
         (value["state"].as_str().unwrap().into(), value["secondsBehind"].as_i64())
@@ -119,7 +77,7 @@ mod tests {
         let at = |text: &str| Some(text.parse::<Timestamp>().unwrap());
         let never = ZoneInsightSpec::default();
         assert_eq!(told(true, &never, None), ("New".into(), None));
-        let online = ZoneState { connected: true, ..ZoneState::default() };
+        let online = Connection { connected: true, ..Connection::default() };
         let gone = ZoneInsightSpec {
             connected_at: at("2026-01-01T00:00:00Z"),
             disconnected_at: at("2026-01-01T00:00:50Z"),
@@ -127,9 +85,9 @@ mod tests {
         };
         assert_eq!(told(true, &gone, Some(&online)), ("Online".into(), Some(0)));
         assert_eq!(told(false, &gone, Some(&online)), ("Disabled".into(), Some(0)));
-        let late = ZoneState { behind_since: at("2026-01-01T00:00:57Z"), ..online };
+        let late = Connection { behind_since: at("2026-01-01T00:00:57Z"), ..online };
         assert_eq!(told(true, &gone, Some(&late)), ("Online".into(), Some(3)));
-        let lost = ZoneState { connected: false, ..late };
+        let lost = Connection { connected: false, ..late };
         assert_eq!(told(true, &gone, Some(&lost)), ("Stale".into(), Some(3)));
         // Another replica of global had its stream, or has.
         assert_eq!(told(true, &gone, None), ("Stale".into(), Some(10)));

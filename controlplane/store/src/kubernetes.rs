@@ -82,13 +82,17 @@ impl Cluster {
 
     /// Objects of a kind in a namespace (empty: the system's).
     fn api(&self, kind: Kind, namespace: &str) -> Api<DynamicObject> {
-        let namespace = if namespace.is_empty() { &self.namespace } else { namespace };
-        let resource = resource(kind);
-        if kind.info().namespaced {
-            Api::namespaced_with(self.client.clone(), namespace, &resource)
-        } else {
-            Api::all_with(self.client.clone(), &resource)
-        }
+        api(&self.client, kind, if namespace.is_empty() { &self.namespace } else { namespace })
+    }
+}
+
+/// Objects of a kind on the API server, in this namespace if they are in any.
+pub fn api(client: &Client, kind: Kind, namespace: &str) -> Api<DynamicObject> {
+    let resource = resource(kind);
+    if kind.info().namespaced {
+        Api::namespaced_with(client.clone(), namespace, &resource)
+    } else {
+        Api::all_with(client.clone(), &resource)
     }
 }
 

@@ -193,16 +193,9 @@ fn instance_state() -> Filter {
 fn to_instance(stat_prefix: &str, cluster: &str) -> Filter {
     let state = hash_policy::FilterState { key: INSTANCE_STATE.to_owned() };
     let policy = HashPolicy { policy_specifier: Some(hash_policy::PolicySpecifier::FilterState(state)) };
-    network_filter(
-        TCP_PROXY,
-        any(TcpProxy {
-            stat_prefix: stat_prefix.to_owned(),
-            max_connect_attempts: uint(CONNECT_ATTEMPTS),
-            hash_policy: vec![policy],
-            cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_owned())),
-            ..Default::default()
-        }),
-    )
+    let cluster = ClusterSpecifier::Cluster(cluster.to_owned());
+    let proxy = TcpProxy { hash_policy: vec![policy], ..passing(stat_prefix, cluster, CONNECT_ATTEMPTS) };
+    network_filter(TCP_PROXY, any(proxy))
 }
 
 pub(crate) fn listener(
@@ -248,17 +241,21 @@ pub(crate) fn tcp_proxy(
     log: Option<AccessLog>,
 ) -> Filter {
     let at_start = TcpAccessLogOptions { flush_access_log_on_start: true, ..Default::default() };
-    network_filter(
-        TCP_PROXY,
-        any(TcpProxy {
-            stat_prefix: stat_prefix.to_owned(),
-            max_connect_attempts: uint(attempts),
-            access_log_options: log.is_some().then_some(at_start),
-            access_log: log.into_iter().collect(),
-            cluster_specifier: Some(cluster),
-            ..Default::default()
-        }),
-    )
+    let proxy = TcpProxy {
+        access_log_options: log.is_some().then_some(at_start),
+        access_log: log.into_iter().collect(),
+        ..passing(stat_prefix, cluster, attempts)
+    };
+    network_filter(TCP_PROXY, any(proxy))
+}
+
+fn passing(stat_prefix: &str, cluster: ClusterSpecifier, attempts: u32) -> TcpProxy {
+    TcpProxy {
+        stat_prefix: stat_prefix.to_owned(),
+        max_connect_attempts: uint(attempts),
+        cluster_specifier: Some(cluster),
+        ..Default::default()
+    }
 }
 
 pub(crate) fn network_filter(name: &str, config: Any) -> Filter {

@@ -12,7 +12,7 @@ use ursa_model::{
 
 use crate::inbound::LocalInbound;
 use crate::input::{RemoteService, RemoteZone};
-use crate::selector::has;
+use crate::selector::{has, has_in_zone};
 use crate::services::in_zone;
 use crate::view::MeshView;
 
@@ -113,11 +113,7 @@ fn remote_services<'a>(
     destination: &DestinationId,
 ) -> impl Iterator<Item = &'a RemoteService> + use<'a> {
     let wanted: Tags = in_zone(destination);
-    remote.services.iter().filter(move |service| {
-        let mut tags = service.tags.clone();
-        tags.insert(ursa_crds::tag::ZONE.into(), remote.zone.clone());
-        has(&wanted, &tags)
-    })
+    remote.services.iter().filter(move |service| has_in_zone(&wanted, &remote.zone, &service.tags))
 }
 
 /// How many instances another zone says that it has.

@@ -25,6 +25,7 @@ pub use explain::{InboundPolicies, OutboundPolicies, ProxyPolicies, ReachingPerm
 pub use grants::is_member_zone;
 pub use inbound::protocol;
 pub use input::{Instance, MeshInput, RemoteService, RemoteZone, ServiceAddress};
+pub use selector::has_in_zone;
 pub use validate::{token_tag_problems, validate, validate_among};
 pub use view::MeshView;
 pub use workload::exclusion;

@@ -16,7 +16,19 @@ pub(crate) fn matches(wanted: &Tags, tags: &Tags) -> bool {
 
 /// Whether every wanted tag is there.
 pub(crate) fn has(wanted: &Tags, tags: &Tags) -> bool {
-    wanted.iter().all(|(key, value)| tags.get(key).is_some_and(|actual| value == tag::ANY || value == actual))
+    all_are(wanted, |key| tags.get(key).map(String::as_str))
+}
+
+/// Whether every wanted tag is there, of what a zone has, whose tags do not say the zone.
+pub fn has_in_zone(wanted: &Tags, zone: &str, tags: &Tags) -> bool {
+    all_are(wanted, |key| if key == tag::ZONE { Some(zone) } else { tags.get(key).map(String::as_str) })
+}
+
+fn all_are<'a>(wanted: &Tags, actual: impl Fn(&str) -> Option<&'a str>) -> bool {
+    let is = |(key, value): (&String, &String)| {
+        actual(key).is_some_and(|actual| value == tag::ANY || value == actual)
+    };
+    wanted.iter().all(is)
 }
 
 /// How exact the best of the selectors is that match one of the tag sets; `None` if none does.

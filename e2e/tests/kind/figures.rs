@@ -1,6 +1,6 @@
 //! How long things take, and what they use: printed for people, and held against generous bounds only.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Pod;
@@ -8,7 +8,7 @@ use kube::Client;
 use kube::api::{Api, PostParams};
 use serde_json::json;
 use ursa_e2e::kind::{SYSTEM, Usage, image, usage, with};
-use ursa_e2e::{figure, rounds};
+use ursa_e2e::{figure, now, rounds};
 
 fn client() -> impl Future<Output = kube::Result<Client>> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -51,10 +51,6 @@ async fn turned(calls: &mut ursa_e2e::kind::Running, to: bool) -> anyhow::Result
             return Ok(Duration::from_millis(told["at"].as_u64().context("a time")?));
         }
     }
-}
-
-fn now() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 #[tokio::test(flavor = "multi_thread")]

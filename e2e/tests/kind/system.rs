@@ -53,8 +53,10 @@ async fn certificates_are_replaced_under_traffic() -> anyhow::Result<()> {
         let minute = Duration::from_mins(2);
         eventually("the control plane shows it", minute, async || {
             brought_to("ursa-cp").await?;
-            tokio::time::sleep(Duration::from_secs(2)).await;
-            says("ursa-cp", &since, "shows another certificate").await
+            eventually("once the kubelet has looked", Duration::from_secs(2), async || {
+                says("ursa-cp", &since, "shows another certificate").await
+            })
+            .await
         })
         .await?;
         // Who connects now trusts it: a new pod, through the webhook, to the control plane.

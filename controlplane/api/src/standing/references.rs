@@ -4,7 +4,8 @@
 
 use std::collections::BTreeSet;
 
-use ursa_crds::{Kind, MeshSpec, Object, ObjectKey, Spec, Tags, TrafficRouteSpec, tag};
+use ursa_crds::{Kind, MeshSpec, Object, ObjectKey, Spec, Tags, TrafficRouteSpec};
+use ursa_policy::has_in_zone;
 use ursa_store::Store;
 
 use super::Verdict;
@@ -63,8 +64,8 @@ fn nobody(store: &Store, mesh: &str, spec: &TrafficRouteSpec) -> Vec<String> {
         .flat_map(|(zone, services)| services.iter().map(move |service| (zone, &service.tags)))
         .collect();
     let parts = spec.conf.split.iter().enumerate().filter(|(_, part)| part.weight > 0);
-    let missing =
-        parts.filter(|(_, part)| !offered.iter().any(|(zone, tags)| has(&part.destination, zone, tags)));
+    let missing = parts
+        .filter(|(_, part)| !offered.iter().any(|(zone, tags)| has_in_zone(&part.destination, zone, tags)));
     missing
         .map(|(position, part)| {
             let tags: Vec<String> =
@@ -75,11 +76,4 @@ fn nobody(store: &Store, mesh: &str, spec: &TrafficRouteSpec) -> Vec<String> {
             )
         })
         .collect()
-}
-
-fn has(wanted: &Tags, zone: &str, tags: &Tags) -> bool {
-    wanted.iter().all(|(key, value)| {
-        let actual = if key == tag::ZONE { Some(zone) } else { tags.get(key).map(String::as_str) };
-        actual.is_some_and(|actual| value == tag::ANY || value == actual)
-    })
 }

@@ -31,7 +31,7 @@ pub(super) struct InForce {
     /// The index's number when snapshots began to follow it.
     since: u64,
     /// Workloads that it reaches.
-    reached: Vec<String>,
+    reached: Arc<[String]>,
 }
 
 /// What is known of a proxy that counts.
@@ -67,18 +67,18 @@ impl MeshState {
     ) -> BTreeSet<String> {
         let references: Vec<&Object> = resources.iter().map(AsRef::as_ref).collect();
         let reached = view.reached(&references);
-        let everybody = view.members_by_name().collect::<Vec<_>>();
+        let owned = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect::<Arc<[String]>>();
+        let everybody = owned(view.members_by_name().collect());
         let roots = view.trusted_zones().map(|(zone, roots)| (trusts(zone, roots), everybody.clone()));
         let objects = references.into_iter().map(|object| (object.meta.uid.clone(), object.meta.generation));
         let mut before = std::mem::take(&mut self.in_force);
         let mut new = BTreeSet::new();
-        for ((uid, generation), reached) in objects.zip(reached).chain(roots) {
+        for ((uid, generation), reached) in objects.zip(reached.into_iter().map(owned)).chain(roots) {
             let known = before.remove(&uid).filter(|known| known.generation == generation);
             if known.is_none() {
                 new.insert(uid.clone());
             }
             let since = known.map_or(sequence, |known| known.since);
-            let reached = reached.into_iter().map(str::to_owned).collect();
             self.in_force.insert(uid, InForce { generation, since, reached });
         }
         // Who goes on with what a deleted resource said follows something that is not in force any more.
@@ -135,7 +135,7 @@ impl MeshState {
         let mut all = Enforcement { uid: uid.to_owned(), generation: *generation, ..Enforcement::default() };
         let mut elsewhere = Vec::new();
         let mut lags = BTreeSet::new();
-        for proxy in reached {
+        for proxy in reached.iter() {
             let Some(Known { insight, is_own }) = known.get(proxy) else { continue };
             all.total += 1;
             match self.standing(proxy, uid, *since, insight, *is_own) {
@@ -181,7 +181,7 @@ impl MeshState {
 
     /// The proxies that count.
     fn known(&self, mesh: &str, insights: &Insights, now: Timestamp) -> HashMap<String, Known> {
-        let proxies: BTreeSet<&String> = self.in_force.values().flat_map(|of| &of.reached).collect();
+        let proxies: BTreeSet<&String> = self.in_force.values().flat_map(|of| of.reached.iter()).collect();
         let known = proxies.into_iter().map(|proxy| {
             let id = ProxyId::new(mesh, proxy);
             let known =
