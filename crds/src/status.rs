@@ -18,7 +18,8 @@ pub struct Status {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyStatus {
-    /// `Accepted`, `ResolvedRefs` and `Programmed`, each with the generation that it is about.
+    /// `Accepted`, `ResolvedRefs` and `Programmed`, of a mesh with mutual TLS also `Rotated` (all certificates are of the
+    /// backend that is enabled), each with the generation that it is about.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

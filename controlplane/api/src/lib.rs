@@ -4,6 +4,7 @@
 //! something exists.
 
 mod access;
+mod admission;
 mod authorities;
 mod body;
 mod conditions;
@@ -94,6 +95,7 @@ pub struct ApiState {
     meshes: Arc<RwLock<()>>,
     index: Option<Index>,
     ca_file: Option<PathBuf>,
+    reviews: bool,
 }
 
 impl ApiState {
@@ -107,6 +109,7 @@ impl ApiState {
             meshes: Arc::default(),
             index: None,
             ca_file: None,
+            reviews: false,
         }
     }
 
@@ -127,6 +130,13 @@ impl ApiState {
     #[must_use]
     pub fn with_ca_file(mut self, file: Option<PathBuf>) -> Self {
         self.ca_file = file;
+        self
+    }
+
+    /// With answers to the API server, which asks about authorities.
+    #[must_use]
+    pub fn with_reviews(mut self, reviews: bool) -> Self {
+        self.reviews = reviews;
         self
     }
 }
@@ -172,8 +182,9 @@ pub fn router(state: ApiState, further: Router<ApiState>) -> Router {
         .fallback(async || Problem::not_found("there is nothing under this path"))
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .layer(middleware::from_fn_with_state(state.clone(), access::check))
-        // Before the token, so that orchestrators can ask.
+        // Before the token, which orchestrators and API servers have not.
         .route("/healthz", get(async || "ok\n"))
+        .route("/admission", post(admission::review))
         .with_state(state)
 }
 

@@ -1,8 +1,11 @@
 //! Errors as problem documents. Source: RFC 9457.
 
+use std::fmt;
+
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use serde_json::{Value, json};
 use ursa_crds::DecodeError;
 use ursa_store::StoreError;
 
@@ -95,6 +98,23 @@ impl Problem {
         let errors =
             problems.into_iter().map(|p| FieldError { field: p.field, message: p.message }).collect();
         Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, texts.join("; ")) }
+    }
+}
+
+impl Problem {
+    /// As Kubernetes says it. Source: `Status` in `meta/v1`.
+    pub(crate) fn to_status(&self) -> Value {
+        let causes: Vec<Value> = (self.errors.iter())
+            .map(|error| json!({"reason": "FieldValueInvalid", "field": error.field, "message": error.message}))
+            .collect();
+        let reason = if self.code == StatusCode::CONFLICT { "Conflict" } else { "Invalid" };
+        json!({"code": self.status, "reason": reason, "message": self.detail, "details": {"causes": causes}})
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
     }
 }
 

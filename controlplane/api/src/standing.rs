@@ -1,8 +1,9 @@
-//! Whether the mesh and its policies are in force: the conditions `Programmed` and `ResolvedRefs`, worked out from what zones
-//! say. The same wherever it is shown: in the status on Kubernetes, in the REST API and by `ursactl`.
+//! Whether the mesh and its policies are in force: the conditions `Programmed`, `ResolvedRefs` and, of a mesh, `Rotated`, worked
+//! out from what zones say. The same wherever it is shown: in the status on Kubernetes, in the REST API and by `ursactl`.
 
 mod programmed;
 mod references;
+mod rotated;
 
 use std::borrow::Cow;
 
@@ -32,14 +33,17 @@ pub struct Standing {
     pub programmed: Verdict,
     /// Whether there is what it names.
     pub resolved_refs: Verdict,
+    /// Of a mesh with mutual TLS: whether all certificates are of the authority that is enabled.
+    pub rotated: Option<Verdict>,
     /// How far each zone is, ordered by name.
     pub zones: Vec<ZoneProgress>,
 }
 
 impl Standing {
     /// Its conditions by type.
-    pub fn conditions(&self) -> [(&'static str, &Verdict); 2] {
-        [("Programmed", &self.programmed), ("ResolvedRefs", &self.resolved_refs)]
+    pub fn conditions(&self) -> Vec<(&'static str, &Verdict)> {
+        let all = [("Programmed", &self.programmed), ("ResolvedRefs", &self.resolved_refs)];
+        all.into_iter().chain(self.rotated.iter().map(|rotated| ("Rotated", rotated))).collect()
     }
 
     /// As `status` of a resource.
@@ -50,7 +54,8 @@ impl Standing {
                 "observedGeneration": generation,
             })
         };
-        json!({"conditions": self.conditions().map(condition), "zones": self.zones})
+        let conditions: Vec<Value> = self.conditions().into_iter().map(condition).collect();
+        json!({"conditions": conditions, "zones": self.zones})
     }
 }
 
@@ -75,7 +80,11 @@ pub fn standing(store: &Store, own_zone: Option<&str>, object: &Object) -> Optio
             .collect(),
     };
     let (programmed, zones) = programmed(object.meta.generation, &zones);
-    Some(Standing { programmed, resolved_refs: references::resolved(store, mesh, object), zones })
+    let rotated = match &object.spec {
+        Spec::Mesh(spec) => rotated::rotated(store, mesh, spec, zones.iter().map(|zone| zone.name.as_str())),
+        _ => None,
+    };
+    Some(Standing { programmed, resolved_refs: references::resolved(store, mesh, object), rotated, zones })
 }
 
 /// A resource as it is answered: with its status.

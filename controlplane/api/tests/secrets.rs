@@ -110,3 +110,54 @@ async fn what_an_authority_comes_from_stays_while_it_is_in_use() {
     assert_eq!(api.put(MESH, mesh()).await.status(), 200);
     assert_eq!(api.delete(KEY).await, 204);
 }
+
+/// What an API server is answered that asks about a change: `None`, or the code and the reason against it.
+async fn reviewed(api: &Api, group: &str, object: Value, old: Value) -> Option<(u64, String)> {
+    let kind = if old.is_null() { &object } else { &old }["kind"].clone();
+    let request = json!({
+        "uid": "u", "kind": {"group": group, "version": "v1", "kind": kind}, "namespace": "ursa-system",
+        "object": object, "oldObject": old,
+    });
+    let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request});
+    // Without a token.
+    let sent =
+        api.client.post(format!("{}/admission", api.base)).body(review.to_string()).send().await.unwrap();
+    assert_eq!(sent.status(), 200);
+    let answer: Value = sent.json().await.unwrap();
+    let response = &answer["response"];
+    assert_eq!((&response["uid"], &answer["apiVersion"]), (&json!("u"), &json!("admission.k8s.io/v1")));
+    let status = &response["status"];
+    let refusal = || (status["code"].as_u64().unwrap(), status["message"].as_str().unwrap().to_owned());
+    (!response["allowed"].as_bool().unwrap()).then(refusal)
+}
+
+#[tokio::test]
+async fn an_api_server_is_told_the_same() {
+    let api = api().await;
+    let of_kubernetes = |name: &str| {
+        let meta = json!({"name": name, "namespace": "ursa-system", "uid": "s", "labels": {"ursamesh.io/mesh": "default"}});
+        let data = json!({"value": "YW5vdGhlcg=="});
+        json!({"apiVersion": "v1", "kind": "Secret", "type": "ursamesh.io/secret", "metadata": meta, "data": data})
+    };
+    let mut mesh = provided("corp-cert", "corp-key");
+    mesh["metadata"] = json!({"name": "default", "uid": "m", "managedFields": [{"manager": "kubectl"}]});
+    let (code, reason) = reviewed(&api, "ursamesh.io", mesh.clone(), mesh.clone()).await.unwrap();
+    assert!(code == 422 && reason.contains("there is no secret corp-cert"), "{reason}");
+
+    // The secret may have been written just before.
+    let root = root(BasicConstraints::Unconstrained);
+    let (answer, ()) =
+        tokio::join!(reviewed(&api, "ursamesh.io", mesh.clone(), mesh.clone()), store_root(&api, &root));
+    assert_eq!(answer, None);
+    assert_eq!(api.put(MESH, provided("corp-cert", "corp-key").to_string()).await.status(), 200);
+    for change in [of_kubernetes("corp-cert"), Value::Null] {
+        let (code, reason) = reviewed(&api, "", change, of_kubernetes("corp-cert")).await.unwrap();
+        assert!(code == 409 && reason.contains("in use by backend corp"), "{reason}");
+    }
+    assert_eq!(reviewed(&api, "", Value::Null, of_kubernetes("other")).await, None);
+    assert_eq!(reviewed(&api, "example.org", mesh.clone(), mesh.clone()).await, None, "somebody else's mesh");
+
+    let zone = Api::start_as(Mode::Zone, Store::memory()).await;
+    let asked = zone.client.post(format!("{}/admission", zone.base)).body("{}").send().await.unwrap();
+    assert_eq!(asked.status(), 404);
+}

@@ -1,5 +1,5 @@
-//! Tells users on the mesh and each policy whether proxies enforce it: the conditions `Programmed` and `ResolvedRefs`, and how
-//! far each zone is.
+//! Tells users on the mesh and each policy whether proxies enforce it: the conditions `Programmed` and `ResolvedRefs`
+//! (of a mesh `Rotated` too), and how far each zone is.
 //!
 //! Invariants: only the replica that leads writes, and on transitions only. That something is in force is told at once; that
 //! it is not, once it has stayed so for a while, so that what is on its way is no news. The conditions have a field manager of
@@ -237,6 +237,7 @@ fn read(status: &Value) -> Option<Told> {
     let standing = Standing {
         programmed: verdict("Programmed")?,
         resolved_refs: verdict("ResolvedRefs")?,
+        rotated: verdict("Rotated"),
         zones: serde_json::from_value(status["zones"].clone()).unwrap_or_default(),
     };
     Some(Told { generation, standing, since, at: Instant::now() })
@@ -256,8 +257,9 @@ fn when(before: Option<&Told>, generation: u64, standing: &Standing, since: Inst
     let Some(before) = before else {
         return When::At(if good(standing) { now } else { since + ON_ITS_WAY });
     };
-    let words = |standing: &Standing| {
-        standing.conditions().map(|(_, verdict)| (verdict.status, verdict.reason.clone()))
+    let words = |standing: &Standing| -> Vec<_> {
+        let conditions = standing.conditions().into_iter();
+        conditions.map(|(name, verdict)| (name, verdict.status, verdict.reason.clone())).collect()
     };
     let transition = before.generation != generation || words(&before.standing) != words(standing);
     if !transition {
@@ -286,6 +288,7 @@ mod tests {
         Standing {
             programmed: verdict(status, message),
             resolved_refs: verdict("True", ""),
+            rotated: None,
             zones: Vec::new(),
         }
     }

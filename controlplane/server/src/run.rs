@@ -185,7 +185,10 @@ fn api_state(config: &Config, store: &Store, tokens: &Arc<Tokens>) -> ApiState {
         (None, Some(_)) => None,
         (None, None) => Some(config.data_dir.join(CA_FILE)),
     };
-    ApiState::new(store.clone(), tokens.clone(), info, config.server_names()).with_ca_file(ca_file)
+    let reviews = config.store == StoreType::Kubernetes && config.mode != Mode::Zone;
+    ApiState::new(store.clone(), tokens.clone(), info, config.server_names())
+        .with_ca_file(ca_file)
+        .with_reviews(reviews)
 }
 
 /// At the first start; whoever deletes it later wants it gone.

@@ -15,9 +15,11 @@ use std::time::Duration;
 
 use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind};
+use serde::Deserialize as _;
+use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use ursa_crds::{Kind, Owner, Problem};
+use ursa_crds::{Kind, Object, Owner, Problem};
 use uuid::Uuid;
 
 use crate::state::State;
@@ -94,6 +96,13 @@ pub fn api(client: &Client, kind: Kind, namespace: &str) -> Api<DynamicObject> {
     } else {
         Api::all_with(client.clone(), &resource)
     }
+}
+
+/// An object as the API server holds it, in or out of the system's namespace.
+pub fn read_stored(kind: Kind, stored: &Value, system: &str) -> Result<Object, Problem> {
+    let stored = DynamicObject::deserialize(stored);
+    let stored = stored.map_err(|error| Problem::new("metadata", error.to_string()))?;
+    wire::decode(kind, &stored, system)
 }
 
 /// What is wrong, in one line.

@@ -23,7 +23,7 @@ use ursa_crds::{Kind, Object, ObjectKey};
 use uuid::Uuid;
 
 pub use error::{OpenError, StoreError};
-pub use kubernetes::{KubernetesConfig, KubernetesError, api};
+pub use kubernetes::{KubernetesConfig, KubernetesError, api, read_stored};
 pub use watch::{Change, Watch};
 
 use disk::{Contents, Disk};

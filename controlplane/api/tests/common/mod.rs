@@ -37,8 +37,8 @@ impl Api {
         let token = tokens.issue_user(&admin, Duration::from_mins(10), Timestamp::now()).unwrap().token;
         let zone = if mode == Mode::Global { "" } else { "z" };
         let info = ServerInfo { version: "0".into(), mode, zone: zone.into(), instance: "test".into() };
-        let routes =
-            router(ApiState::new(store.clone(), tokens.clone(), info, Vec::new()), axum::Router::new());
+        let state = ApiState::new(store.clone(), tokens.clone(), info, Vec::new());
+        let routes = router(state.with_reviews(mode != Mode::Zone), axum::Router::new());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let server = tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });

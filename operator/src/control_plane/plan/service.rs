@@ -20,11 +20,14 @@ const fn same(name: &'static str, port: u16) -> Port {
 /// Health and metrics, reached by kubelets and Prometheus, not by the Service.
 pub(super) const DIAGNOSTICS: u16 = 5680;
 
+/// The REST API.
+pub(super) const API: u16 = 5682;
+
 /// The ports that clients use.
 pub(super) fn ports(source: &Source<'_>, part: Part) -> Vec<Port> {
     match part {
         Part::ControlPlane => {
-            let mut ports = vec![same("grpc-agents", 5678), same("https-api", 5682)];
+            let mut ports = vec![same("grpc-agents", 5678), same("https-api", API)];
             if source.spec.mode == ControlPlaneMode::Global {
                 ports.push(same("grpc-sync", 5685));
             }

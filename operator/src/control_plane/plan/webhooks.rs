@@ -1,4 +1,5 @@
-//! What the API server asks the webhook: about pods that are to get a sidecar, and about resources.
+//! What the API server asks the webhook: about pods that are to get a sidecar, and about resources. And what it asks the
+//! control plane: about authorities, since only that one knows what proxies trust.
 //!
 //! Invariant: a pod is sent at most once, and never one of the system's own or of `kube-system`.
 
@@ -7,6 +8,7 @@ use serde_json::{Value, json};
 use ursa_crds::{ControlPlaneMode, KINDS, Kind, Owner};
 
 use super::Source;
+use super::service::API;
 use ursa_inject::SYSTEM_NAMESPACES;
 
 use crate::names::{INJECTION, Part};
@@ -17,38 +19,35 @@ fn system_namespaces(source: &Source<'_>) -> Vec<String> {
     system.chain([source.names.namespace.clone()]).collect()
 }
 
-/// Both configurations; without a bundle, cert-manager fills it in.
+/// All configurations; without a bundle, cert-manager fills it in.
 pub(super) fn objects(source: &Source<'_>, ca: Option<&str>) -> Vec<Value> {
+    const MUTATING: &str = "MutatingWebhookConfiguration";
+    const VALIDATING: &str = "ValidatingWebhookConfiguration";
     let mut objects = Vec::new();
     if source.injects() {
-        objects.push(configuration(
-            source,
-            "MutatingWebhookConfiguration",
-            "injection",
-            ca,
-            mutating(source),
-        ));
+        objects.push(configuration(source, MUTATING, "injection", (Part::Webhook, ca), mutating(source)));
     }
-    objects.push(configuration(
-        source,
-        "ValidatingWebhookConfiguration",
-        "validation",
-        ca,
-        vec![validating(source)],
-    ));
+    let validating = vec![validating(source)];
+    objects.push(configuration(source, VALIDATING, "validation", (Part::Webhook, ca), validating));
+    if source.spec.mode != ControlPlaneMode::Zone {
+        let webhooks = vec![rotation(source), authority_secrets(source)];
+        objects.push(configuration(source, VALIDATING, "authorities", (Part::ControlPlane, ca), webhooks));
+    }
     objects
 }
 
+/// `asked`: who answers, and by what it is trusted.
 fn configuration(
     source: &Source<'_>,
     kind: &str,
     what: &str,
-    ca: Option<&str>,
+    asked: (Part, Option<&str>),
     webhooks: Vec<Value>,
 ) -> Value {
     let mut metadata = source.cluster_meta(what);
+    let (part, ca) = asked;
     if ca.is_none() {
-        let certificate = format!("{}/{}", source.names.namespace, source.names.tls(Part::Webhook));
+        let certificate = format!("{}/{}", source.names.namespace, source.names.tls(part));
         metadata["annotations"] = json!({"cert-manager.io/inject-ca-from": certificate});
     }
     let with_ca = |mut webhook: Value| {
@@ -140,6 +139,24 @@ fn validating(source: &Source<'_>) -> Value {
         .map(|info| info.plural)
         .collect();
     let operations: &[&str] = if in_zone { &["CREATE", "UPDATE", "DELETE"] } else { &["CREATE", "UPDATE"] };
+    json!({
+        "name": "validation.ursamesh.io",
+        "clientConfig": client(source, "/validate"),
+        "rules": [{
+            "apiGroups": [ursa_crds::GROUP], "apiVersions": [ursa_crds::VERSION], "resources": resources,
+            "operations": operations, "scope": "*",
+        }],
+        "matchConditions": users_conditions(source),
+        "failurePolicy": source.spec.webhook.failure_policy,
+        "timeoutSeconds": 5,
+        "sideEffects": "None",
+        "matchPolicy": "Equivalent",
+        "admissionReviewVersions": ["v1"],
+    })
+}
+
+/// Only what users write, and is to stay.
+fn users_conditions(source: &Source<'_>) -> Vec<Value> {
     let accounts: Vec<String> = [
         source.names.part(Part::ControlPlane),
         source.names.part(Part::Webhook),
@@ -148,22 +165,57 @@ fn validating(source: &Source<'_>) -> Value {
     .iter()
     .map(|account| format!("'system:serviceaccount:{}:{account}'", source.names.namespace))
     .collect();
+    vec![
+        json!({"name": "not-ours", "expression": format!("!(request.userInfo.username in [{}])", accounts.join(", "))}),
+        json!({
+            "name": "not-of-the-cluster",
+            "expression": "!('system:serviceaccounts:kube-system' in request.userInfo.groups)",
+        }),
+        // Finalizers of what is being deleted can always be removed.
+        json!({"name": "not-going", "expression": "object == null || !has(object.metadata.deletionTimestamp)"}),
+    ]
+}
+
+/// Meshes whose authorities are to change.
+fn rotation(source: &Source<'_>) -> Value {
+    let mtls = |object: &str| {
+        format!("(has({object}.spec) && has({object}.spec.mtls) ? dyn({object}.spec.mtls) : dyn({{}}))")
+    };
+    let changes =
+        json!({"name": "changes-mtls", "expression": format!("{} != {}", mtls("object"), mtls("oldObject"))});
+    let rule = json!({
+        "apiGroups": [ursa_crds::GROUP], "apiVersions": [ursa_crds::VERSION], "resources": [Kind::Mesh.info().plural],
+        "operations": ["UPDATE"], "scope": "Cluster",
+    });
+    asked_of_the_control_plane(source, "meshes.authorities.ursamesh.io", rule, changes)
+}
+
+/// The Secrets of the control plane that users write: authorities may come from them.
+fn authority_secrets(source: &Source<'_>) -> Value {
+    let of_users = json!({
+        "name": "of-users", "expression": "(object == null ? oldObject : object).type == 'ursamesh.io/secret'",
+    });
+    let rule = json!({
+        "apiGroups": [""], "apiVersions": ["v1"], "resources": ["secrets"], "operations": ["UPDATE", "DELETE"],
+        "scope": "Namespaced",
+    });
+    let mut webhook = asked_of_the_control_plane(source, "secrets.authorities.ursamesh.io", rule, of_users);
+    webhook["namespaceSelector"] =
+        json!({"matchLabels": {"kubernetes.io/metadata.name": source.names.namespace}});
+    webhook
+}
+
+fn asked_of_the_control_plane(source: &Source<'_>, name: &str, rule: Value, condition: Value) -> Value {
+    let mut conditions = users_conditions(source);
+    conditions.push(condition);
     json!({
-        "name": "validation.ursamesh.io",
-        "clientConfig": client(source, "/validate"),
-        "rules": [{
-            "apiGroups": [ursa_crds::GROUP], "apiVersions": [ursa_crds::VERSION], "resources": resources,
-            "operations": operations, "scope": "*",
-        }],
-        "matchConditions": [
-            {"name": "not-ours", "expression": format!("!(request.userInfo.username in [{}])", accounts.join(", "))},
-            {
-                "name": "not-of-the-cluster",
-                "expression": "!('system:serviceaccounts:kube-system' in request.userInfo.groups)",
-            },
-            // Finalizers of what is being deleted can always be removed.
-            {"name": "not-going", "expression": "object == null || !has(object.metadata.deletionTimestamp)"},
-        ],
+        "name": name,
+        "clientConfig": {"service": {
+            "namespace": source.names.namespace, "name": source.names.service(Part::ControlPlane), "path": "/admission",
+            "port": API,
+        }},
+        "rules": [rule],
+        "matchConditions": conditions,
         "failurePolicy": source.spec.webhook.failure_policy,
         "timeoutSeconds": 5,
         "sideEffects": "None",
