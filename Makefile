@@ -41,6 +41,10 @@ demo: build ## starts the mesh of the demo and prints its addresses; Ctrl-C ends
 demo-check: build ## plays the demo's scenario and prints what was seen
 	@$(WITH_TOOLS) exec "$(TARGET)/debug/ursa-demo" check --under-make --state-dir target/demo-check
 
+.PHONY: demo-kind
+demo-kind: build ## the talk on Kubernetes: global, two clusters and a zone of virtual machines (as root); Ctrl-C ends it
+	@$(WITH_TOOLS) $(WITH_IMAGES) exec "$(TARGET)/debug/ursa-demo-kind"
+
 .PHONY: check
 check: format lint arrows generated licences ## everything that needs no running
 

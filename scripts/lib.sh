@@ -2,6 +2,9 @@
 
 URSA_CACHE=${URSA_CACHE:-${HOME:?set HOME or URSA_CACHE}/.cache/ursa}
 
+# The images that the tests' clusters run.
+TEST_IMAGES=(ursa ursa-dp ursa-e2e-app ursa-demo)
+
 say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
 die() {
   say "$@"

@@ -207,10 +207,14 @@ pub(crate) enum Generate {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Zone {
-    /// Make a zone, if there is none of the name, and print its credential as a Secret, for `kubectl apply -f -` in its cluster
+    /// Make a zone, if there is none of the name, and give out its credential: printed as a Secret, for `kubectl apply -f -` in
+    /// its cluster, or as files for a virtual machine
     Create {
         /// The zone
         name: String,
+        /// For a zone of virtual machines: write the credential to this folder instead, as zone-token and global-ca.pem
+        #[arg(long, value_name = "FOLDER", conflicts_with_all = ["secret", "namespace"])]
+        folder: Option<PathBuf>,
         /// The Secret's name [default: zone-NAME]
         #[arg(long, value_name = "SECRET")]
         secret: Option<String>,

@@ -13,6 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::duration;
 use crate::health::Probes;
+use crate::join::JoinArgs;
 
 /// The agent beside Envoy.
 #[derive(Debug, Parser)]
@@ -28,6 +29,8 @@ pub struct Cli {
 pub enum Command {
     /// Run a workload's proxy.
     Run(Box<Config>),
+    /// Make a workload's proxy a service of this host, by systemd, and start it.
+    Join(Box<JoinArgs>),
     /// Become Envoy, and die with the parent.
     #[command(hide = true)]
     ExecEnvoy(ExecEnvoy),

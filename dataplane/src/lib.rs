@@ -16,6 +16,7 @@ pub mod exec;
 pub mod files;
 pub mod health;
 pub mod http1;
+pub mod join;
 pub mod peers;
 pub mod probe;
 pub mod run;

@@ -27,6 +27,10 @@ fn run() -> anyhow::Result<()> {
         .map_err(|_| anyhow::anyhow!("TLS was set up before the program began"))?;
     match Cli::parse().command {
         Command::Run(config) => start(*config),
+        Command::Join(arguments) => {
+            println!("ursa-dp: {}", ursa_dp::join::join(&arguments)?);
+            Ok(())
+        }
         Command::ExecEnvoy(arguments) => match exec::exec(&arguments)? {},
     }
 }

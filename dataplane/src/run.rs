@@ -95,6 +95,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     if let Some(server) = dns {
         tasks.spawn(server.run(names.subscribe(), shutdown.clone()));
     }
+    tasks.spawn(tell_supervisor(envoy_serves.clone(), shutdown.clone()));
     tasks.spawn(engine.run(secret.subscribe(), shutdown.clone()));
     let listener = downstream::bind(&agent_socket)
         .with_context(|| format!("cannot listen at {}", agent_socket.display()))?;
@@ -186,6 +187,17 @@ fn identify(config: &Config) -> anyhow::Result<DataplaneFile> {
         (None, Some(pod), Some(namespace), None) => Ok(dataplane_file::of_pod(&config.mesh, namespace, pod)),
         _ => bail!("either --dataplane-file, or --pod-name and --pod-namespace, say what this proxy is"),
     }
+}
+
+/// Tells systemd, if it is there, once the proxy serves. Source: `sd_notify(3)`.
+async fn tell_supervisor(mut serving: watch::Receiver<bool>, shutdown: CancellationToken) {
+    if serving.wait_for(|serves| *serves).await.is_ok()
+        && let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready])
+    {
+        warn!(%error, "cannot tell systemd that the proxy serves");
+    }
+    // A part of the agent that ends ends the agent.
+    shutdown.cancelled().await;
 }
 
 /// Hands each new certificate to the relay.

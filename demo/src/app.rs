@@ -5,6 +5,7 @@
 mod redis;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -29,9 +30,9 @@ pub struct AppArgs {
     /// Where to serve.
     #[arg(long, default_value = "127.0.0.1:5000")]
     pub listen: SocketAddr,
-    /// Where Redis is: the outbound of this application's proxy.
+    /// Where Redis is, HOST:PORT: the outbound of this application's proxy, or its name in the mesh.
     #[arg(long, default_value = "127.0.0.1:26379")]
-    pub redis: SocketAddr,
+    pub redis: String,
     /// The zone that this application says it is in.
     #[arg(long)]
     pub zone: String,
@@ -62,7 +63,7 @@ struct Failure {
 
 #[derive(Clone)]
 struct App {
-    redis: SocketAddr,
+    redis: Arc<str>,
     identity: Identity,
 }
 
@@ -70,7 +71,7 @@ struct App {
 pub async fn run(args: AppArgs) -> anyhow::Result<()> {
     let listener =
         TcpListener::bind(args.listen).await.with_context(|| format!("cannot listen on {}", args.listen))?;
-    tracing::info!(listen = %args.listen, redis = %args.redis, zone = args.zone, version = args.version, "serving");
+    tracing::info!(listen = %args.listen, redis = args.redis, zone = args.zone, version = args.version, "serving");
     axum::serve(listener, router(&args)).await.context("serving failed")
 }
 
@@ -82,7 +83,7 @@ pub fn router(args: &AppArgs) -> Router {
         .route("/healthz", get(async || "ok\n"))
         .route("/counter", get(async |State(app): State<App>| app.answer("GET").await))
         .route("/increment", post(async |State(app): State<App>| app.answer("INCR").await))
-        .with_state(App { redis: args.redis, identity })
+        .with_state(App { redis: args.redis.as_str().into(), identity })
 }
 
 async fn page(State(app): State<App>) -> Response {
@@ -101,7 +102,7 @@ fn escaped(text: &str) -> String {
 impl App {
     /// Runs the command on the counter; the zone's name comes over the same connection, so it is that Redis's.
     async fn answer(&self, command: &'static str) -> Response {
-        match call(self.redis, &[&[command, "counter"], &["GET", "zone"]], DEADLINE)
+        match call(&*self.redis, &[&[command, "counter"], &["GET", "zone"]], DEADLINE)
             .await
             .and_then(|r| read(&r))
         {

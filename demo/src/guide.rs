@@ -4,14 +4,17 @@ use std::fmt::Write as _;
 
 use crate::Demo;
 
-/// The talk, one file each; a person applies the same files as the scenario does.
+/// The talk, one file of `demo/resources/` each, and what it does; a person applies the same files as the scenario does.
+pub const APPLIED: &[(&str, &str)] = &[
+    ("mesh-mtls.yaml", "mutual TLS: from now on everything is refused"),
+    ("allow-all.yaml", "traffic resumes, and reaches all three zones"),
+    ("route-east.yaml", "every request lands in zone east"),
+    ("route-half.yaml", "half in aws, half in east"),
+    ("only-east.yaml", "only zone east may call"),
+    ("allow-all.yaml", "everybody again"),
+];
+
 const COMMANDS: &[(&str, &str)] = &[
-    ("apply -f demo/resources/mesh-mtls.yaml", "mutual TLS: from now on everything is refused"),
-    ("apply -f demo/resources/allow-all.yaml", "traffic resumes, and reaches all three zones"),
-    ("apply -f demo/resources/route-east.yaml", "every request lands in zone east"),
-    ("apply -f demo/resources/route-half.yaml", "half in aws, half in east"),
-    ("apply -f demo/resources/only-east.yaml", "only zone east may call"),
-    ("apply -f demo/resources/allow-all.yaml", "everybody again"),
     ("delete trafficroute redis", "spread over all zones again"),
     ("inspect zones", ""),
     ("inspect services", ""),
@@ -37,6 +40,10 @@ pub fn text(demo: &Demo) -> String {
         endpoints.global.admin_token_file.display(),
         demo.programs().ursactl.display(),
     );
+    for (file, what) in APPLIED {
+        let command = format!("ursactl apply -f demo/resources/{file}");
+        let _ = writeln!(text, "  {command:<50} # {what}");
+    }
     for (command, what) in COMMANDS {
         let command = format!("ursactl {command}");
         let _ = match *what {

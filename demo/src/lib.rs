@@ -15,6 +15,7 @@ pub mod launch;
 pub mod peer;
 pub mod process;
 pub mod programs;
+pub mod redis_server;
 pub mod resources;
 pub mod signals;
 pub mod topology;

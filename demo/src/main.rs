@@ -8,7 +8,8 @@ use clap::{Parser, Subcommand};
 use ursa_demo::app::AppArgs;
 use ursa_demo::exec::ExecArgs;
 use ursa_demo::process::Tell;
-use ursa_demo::{Demo, Options, app, check, exec, guide, signals};
+use ursa_demo::redis_server::RedisArgs;
+use ursa_demo::{Demo, Options, app, check, exec, guide, redis_server, signals};
 
 /// The demo of the service mesh Ursa.
 #[derive(Debug, Parser)]
@@ -21,6 +22,8 @@ struct Cli {
 enum Command {
     /// Serves the counter application.
     App(AppArgs),
+    /// Runs a Redis that knows its zone.
+    Redis(RedisArgs),
     /// Starts the whole demo on this machine; SIGINT or SIGTERM ends it.
     Up(Options),
     /// Starts the demo, plays the scenario against it, and prints what was seen.
@@ -51,6 +54,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match command {
         Command::App(args) => runtime.block_on(app::run(args)).map(|()| ExitCode::SUCCESS),
+        Command::Redis(args) => runtime.block_on(redis_server::run(args)).map(|()| ExitCode::SUCCESS),
         Command::Up(options) => runtime.block_on(up(&options)),
         Command::Check(options) => runtime.block_on(play(&options)),
         Command::Exec(_) => unreachable!("it has become another program"),

@@ -19,7 +19,7 @@ const LIMIT: Duration = Duration::from_secs(2);
 async fn serve(redis: SocketAddr) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let listen = listener.local_addr().unwrap();
-    let args = AppArgs { listen, redis, zone: "here".into(), version: "v7".into() };
+    let args = AppArgs { listen, redis: redis.to_string(), zone: "here".into(), version: "v7".into() };
     tokio::spawn(async move { axum::serve(listener, app::router(&args)).await });
     listen
 }

@@ -18,6 +18,10 @@ LOGS=$KIND_CACHE/logs
 ENGINE_DATA=$KIND_CACHE/engine
 ENGINE_RUN=${URSA_KIND_RUN:-/run/ursa-kind} # sockets and process ids of our own engine: one a machine
 ENGINE_SOCKET=unix://$ENGINE_RUN/docker.sock
+# The network of nodes and virtual machines: with a subnet of our choice, in which a machine keeps its address.
+NETWORK=ursa-kind
+SUBNET=10.99.0.0/16
+export KIND_EXPERIMENTAL_DOCKER_NETWORK=$NETWORK
 NODE_IMAGE=ursa/kind-node:$KUBERNETES
 
 need_root() { [ "$(id -u)" = 0 ] || die "$1 needs root; or start a Docker engine, which is used if it answers"; }

@@ -84,7 +84,7 @@ pub async fn apply(yaml: &str) -> anyhow::Result<String> {
     run("kubectl", &arguments, Some(yaml)).await
 }
 
-async fn run(program: &str, arguments: &[&str], input: Option<&str>) -> anyhow::Result<String> {
+pub(crate) async fn run(program: &str, arguments: &[&str], input: Option<&str>) -> anyhow::Result<String> {
     let mut child = command(program)
         .args(arguments)
         .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
@@ -237,12 +237,22 @@ impl Kind {
     /// Lets a workload call another; `*`: anybody, or anything.
     pub async fn permit(&self, name: &str, source: &str, destination: &str) -> anyhow::Result<()> {
         let full = |service: &str| if service == "*" { "'*'".to_owned() } else { self.service(service) };
-        let (source, destination) = (full(source), full(destination));
+        self.judge(name, "Allow", &full(source), &full(destination)).await
+    }
+
+    /// Writes a TrafficPermission between services of these names.
+    pub async fn judge(
+        &self,
+        name: &str,
+        action: &str,
+        source: &str,
+        destination: &str,
+    ) -> anyhow::Result<()> {
         self.policy(
             "TrafficPermission",
             name,
             &format!(
-                "sources: [{{match: {{ursamesh.io/service: {source}}}}}], destinations: [{{match: {{ursamesh.io/service: {destination}}}}}]"
+                "action: {action}, sources: [{{match: {{ursamesh.io/service: {source}}}}}], destinations: [{{match: {{ursamesh.io/service: {destination}}}}}]"
             ),
         )
         .await

@@ -103,10 +103,11 @@ impl Drop for Process {
     }
 }
 
-/// A binary of this workspace, built beside the test.
+/// A binary of this workspace, built beside the test, or beside the program that asks.
 pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
-    let test = std::env::current_exe()?;
-    let folder = test.parent().and_then(Path::parent).context("a test binary lies in target/PROFILE/deps")?;
+    let own = std::env::current_exe()?;
+    let folder = own.parent().context("a program lies in a folder")?;
+    let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
     let path = folder.join(name);
     anyhow::ensure!(path.exists(), "{} is not built: run `make build`", path.display());
     Ok(path)

@@ -1,5 +1,7 @@
 //! Resources as a user writes them.
 
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+
 /// The mesh `default` with mutual TLS by a builtin authority.
 pub const MTLS: &str = "
 apiVersion: ursamesh.io/v1alpha1
@@ -27,4 +29,13 @@ spec:
   destinations: [{{match: {{ursamesh.io/service: '*'}}}}]
 "
     )
+}
+
+/// A company's root: certificate and key, PEM.
+pub fn corp_root() -> anyhow::Result<(String, String)> {
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(rcgen::DnType::CommonName, "Corp");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    Ok((params.self_signed(&key)?.pem(), key.serialize_pem()))
 }

@@ -95,6 +95,11 @@ impl Global {
         Ok(format!("https://{}:{}", self.address, port["nodePort"]))
     }
 
+    /// Where zones find it.
+    pub fn sync_address(&self) -> anyhow::Result<String> {
+        self.url("grpc-sync")
+    }
+
     /// What `ursactl` prints about it.
     pub async fn ursactl(&self, arguments: &[&str]) -> anyhow::Result<String> {
         let (api, file) =
@@ -110,7 +115,7 @@ impl Global {
     }
 
     async fn join(&self, zone: &str) -> anyhow::Result<()> {
-        let (address, secret) = (self.url("grpc-sync")?, format!("zone-{zone}"));
+        let (address, secret) = (self.sync_address()?, format!("zone-{zone}"));
         at(&cluster(zone).await?, install_operator()).await?;
         self.admit(zone).await?;
         let global = ["--global-address", &address, "--credential-secret", &secret];
@@ -132,7 +137,7 @@ async fn install_ingress() -> anyhow::Result<()> {
 }
 
 /// Where the other clusters reach this one's nodes.
-async fn node_address() -> anyhow::Result<String> {
+pub(crate) async fn node_address() -> anyhow::Result<String> {
     let path = "jsonpath={.items[0].status.addresses[?(@.type==\"InternalIP\")].address}";
     let all = kubectl(&["get", "nodes", "--output", path]).await?;
     Ok(all.split(' ').next().context("no address")?.to_owned())

@@ -2,19 +2,9 @@
 
 use std::time::Duration;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
-use ursa_e2e::{Load, MTLS, Multizone, Peer, ZONES, eventually};
+use ursa_e2e::{Load, MTLS, Multizone, Peer, ZONES, corp_root, eventually};
 
 const SOON: Duration = Duration::from_secs(10);
-
-/// A company's root: certificate and key, PEM.
-fn corp_root() -> anyhow::Result<(String, String)> {
-    let key = KeyPair::generate()?;
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(rcgen::DnType::CommonName, "Corp");
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    Ok((params.self_signed(&key)?.pem(), key.serialize_pem()))
-}
 
 fn secret(name: &str, value: &str) -> String {
     let value = serde_json::json!(value);

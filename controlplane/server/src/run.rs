@@ -121,6 +121,8 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     servers.https(https, api)?;
     ready.store(true, Ordering::Release);
     tracing::info!(mode = ?config.mode, zone = config.zone, api = %config.api_http, "ready");
+    // Where systemd started it. Source: `sd_notify(3)`.
+    sd_notify::notify(&[sd_notify::NotifyState::Ready]).context("cannot tell systemd that this is ready")?;
     let result = servers.until_signal().await;
     ready.store(false, Ordering::Release);
     servers.stop().await;

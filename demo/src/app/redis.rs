@@ -4,11 +4,10 @@
 //! <https://redis.io/docs/latest/develop/reference/protocol-spec/>
 
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, ToSocketAddrs};
 use tokio::time::timeout;
 
 /// The longest line and the longest text that are read.
@@ -50,14 +49,14 @@ pub enum RedisError {
 
 /// Sends the commands over a new connection and reads a reply to each, in order, all within the limit.
 pub async fn call(
-    address: SocketAddr,
+    address: impl ToSocketAddrs,
     commands: &[&[&str]],
     limit: Duration,
 ) -> Result<Vec<Reply>, RedisError> {
     timeout(limit, exchange(address, commands)).await.unwrap_or(Err(RedisError::TimedOut(limit)))
 }
 
-async fn exchange(address: SocketAddr, commands: &[&[&str]]) -> Result<Vec<Reply>, RedisError> {
+async fn exchange(address: impl ToSocketAddrs, commands: &[&[&str]]) -> Result<Vec<Reply>, RedisError> {
     let mut stream = TcpStream::connect(address).await.map_err(RedisError::Connect)?;
     stream.write_all(&encode(commands)).await.map_err(RedisError::Broken)?;
     let mut reader = BufReader::new(stream);

@@ -1,0 +1,78 @@
+//! The authority of a mesh is replaced while traffic flows.
+
+use ursa_e2e::kind::{SOON, SYSTEM, apply, kubectl};
+use ursa_e2e::{corp_root, eventually};
+
+use super::world::{WEST, World, refusal};
+
+/// From the builtin authority to a company's own, step by step by kubectl; no step can be skipped.
+async fn a_company_brings_its_root(world: &World) -> anyhow::Result<()> {
+    let kind = &world.kind;
+    let mesh = &kind.name;
+    let secret = |part: &str, value: &str| {
+        let data = serde_json::json!({ "value": value });
+        format!(
+            "{{apiVersion: v1, kind: Secret, type: ursamesh.io/secret, metadata: {{name: {mesh}-{part}, namespace: {SYSTEM}, \
+             labels: {{ursamesh.io/mesh: {mesh}}}}}, stringData: {data}}}"
+        )
+    };
+    let corp = format!(
+        "{{name: corp, type: Provided, conf: {{cert: {{secret: {mesh}-cert}}, key: {{secret: {mesh}-key}}}}}}"
+    );
+    let spec = |enabled: &str, backends: &[&str]| {
+        format!("mtls: {{enabledBackend: {enabled}, mode: Strict, backends: [{}]}}", backends.join(", "))
+    };
+    let both = ["{name: ca, type: Builtin}", corp.as_str()];
+    let (certificate, key) = corp_root()?;
+    let refused = async |spec: &str, reason: &str| {
+        let said = world.at_global(refusal(kind.mesh(spec))).await?;
+        anyhow::ensure!(said.contains(reason), "{reason:?} in {said}");
+        Ok(())
+    };
+    let taken = async |what: &str, spec: &str| {
+        eventually(what, SOON * 2, async || world.at_global(kind.mesh(spec)).await).await
+    };
+    refused(&spec("ca", &both), "there is no secret").await?;
+    let secrets = format!("{}\n---\n{}", secret("cert", &certificate), secret("key", &key));
+    world.at_global(apply(&secrets)).await?;
+    refused(&spec("corp", &both), "not known in zone east, west").await?;
+    world.at_global(kind.mesh(&spec("ca", &both))).await?;
+    taken("every proxy trusts the new root", &spec("corp", &both)).await?;
+    let said = world.at_global(refusal(apply(&secret("key", "another")))).await?;
+    anyhow::ensure!(said.contains("in use by backend corp"), "{said}");
+    let remove = ["--namespace", SYSTEM, "delete", "secret", &format!("{mesh}-cert")];
+    let said = world.at_global(refusal(kubectl(&remove))).await?;
+    anyhow::ensure!(said.contains("in use by backend corp"), "{said}");
+    let rotated = ["wait", "--for=condition=Rotated", "--timeout=60s", &format!("mesh/{mesh}")];
+    world.at_global(kubectl(&rotated)).await?;
+    taken("nobody holds a certificate of the old root", &spec("corp", &[&corp])).await?;
+    let programmed = ["wait", "--for=condition=Programmed", "--timeout=60s", &format!("mesh/{mesh}")];
+    world.at_global(kubectl(&programmed)).await.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authority_is_replaced_under_load() -> anyhow::Result<()> {
+    let world = World::start("rotation").await?;
+    let result = async {
+        let kind = &world.kind;
+        world
+            .in_zone(WEST, async {
+                kind.namespace().await?;
+                tokio::try_join!(kind.server("far"), kind.client("client")).map(drop)
+            })
+            .await?;
+        world.at_global(kind.permit("all", "*", "*")).await?;
+        let far = format!("http://{}.mesh/", kind.service("far"));
+        let web = format!("http://{}.mesh/", kind.service("web"));
+        world.in_east(kind.answered("client", &far)).await?;
+        world.in_zone(WEST, kind.answered("client", &web)).await?;
+        let there = world.in_east(kind.load("client", &far)).await?;
+        let back = world.in_zone(WEST, kind.load("client", &web)).await?;
+        a_company_brings_its_root(&world).await?;
+        there.answered_all().await?;
+        back.answered_all().await?;
+        world.at_global(kind.delete_policy("trafficpermission", "all")).await
+    }
+    .await;
+    world.end(result).await
+}

@@ -1,0 +1,174 @@
+//! A mesh of its own for each test, made at global, and what a user does with it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::Context as _;
+use serde_json::Value;
+use tokio::sync::{Mutex, MutexGuard};
+use ursa_e2e::eventually;
+use ursa_e2e::kind::{Kind, SOON, SYSTEM, at, kubectl};
+use ursa_e2e::vm::Vm;
+use ursa_e2e::zones::{Global, cluster, install_zones};
+
+pub(super) const EAST: &str = "east";
+pub(super) const WEST: &str = "west";
+
+/// The zones are what the tests take away: one test at a time.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
+/// A mesh made at global, with a caller and a server in the east.
+pub(super) struct World {
+    pub(super) global: Global,
+    pub(super) kind: Kind,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl World {
+    pub(super) async fn at_global<T>(
+        &self,
+        future: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
+        at(&cluster("global").await?, future).await
+    }
+
+    pub(super) async fn in_zone<T>(
+        &self,
+        zone: &str,
+        future: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
+        at(&cluster(zone).await?, future).await
+    }
+
+    pub(super) async fn in_east<T>(
+        &self,
+        future: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
+        self.in_zone(EAST, future).await
+    }
+
+    /// Global and the zones; nothing of the test's own.
+    pub(super) async fn empty(kind: Kind) -> anyhow::Result<Self> {
+        let alone = ALONE.lock().await;
+        install_zones().await?;
+        Ok(Self { global: Global::find().await?, kind, _alone: alone })
+    }
+
+    pub(super) async fn start(name: &str) -> anyhow::Result<Self> {
+        let world = Self::empty(Kind::named(name)).await?;
+        let kind = &world.kind;
+        world.at_global(kind.mtls("Strict")).await?;
+        world
+            .in_east(async {
+                kind.namespace().await?;
+                tokio::try_join!(kind.server("web"), kind.client("client")).map(drop)
+            })
+            .await?;
+        Ok(world)
+    }
+
+    /// What is written at global counts in the zone.
+    pub(super) async fn steers(&self) -> anyhow::Result<()> {
+        self.at_global(self.kind.permit("all", "client", "web")).await?;
+        self.in_east(self.kind.answered("client", "http://web/")).await?;
+        self.at_global(self.kind.delete_policy("trafficpermission", "all")).await?;
+        self.in_east(self.kind.refused("client", "http://web/")).await
+    }
+
+    /// How global sees a zone, in `ursactl` and in `kubectl`.
+    pub(super) async fn until_state(&self, zone: &str, state: &str) -> anyhow::Result<()> {
+        eventually(&format!("{zone} is {state}"), SOON * 3, async || {
+            let zones = self.global.ursactl(&["inspect", "zones", "--output", "json"]).await?;
+            let zones: Value = serde_json::from_str(&zones)?;
+            let found = zones["items"].as_array().into_iter().flatten().find(|known| known["name"] == zone);
+            let found = found.with_context(|| format!("no {zone} in {zones}"))?;
+            anyhow::ensure!(found["state"] == state, "{found}");
+            anyhow::ensure!(state != "Online" || found["secondsBehind"] == 0, "{found}");
+            let columns = self.at_global(kubectl(&["get", "zone", zone, "--no-headers"])).await?;
+            anyhow::ensure!(columns.split_whitespace().any(|cell| cell == state), "{columns}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Who answers calls from the east, and how often.
+    pub(super) async fn shares(&self, url: &str, how: &[&str]) -> anyhow::Result<BTreeMap<String, u64>> {
+        let counted = self.in_east(self.kind.exec("client", &[&["count", url], how].concat())).await?;
+        Ok(serde_json::from_value(counted)?)
+    }
+
+    /// Calls from the east, one after the other over one connection, reach so many pods, each as often as any other.
+    pub(super) async fn shared_by_pods(&self, url: &str, how: &[&str], pods: usize) -> anyhow::Result<()> {
+        let how = [&["240", "--pods"], how].concat();
+        eventually(&format!("{url} is shared by {pods} pods"), SOON * 2, async || {
+            let seen = self.shares(url, &how).await?;
+            let fair = 240 / u64::try_from(pods)?;
+            // Each of a proxy's threads takes its turns.
+            let is_fair = |count: &u64| count.abs_diff(fair) <= 10;
+            anyhow::ensure!(seen.len() == pods && seen.values().all(is_fair), "{seen:?}");
+            println!("240 calls of {url} ({how:?}): {seen:?}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Calls from the east are soon answered by these, and by no others.
+    pub(super) async fn answered_by(&self, url: &str, names: &[&str]) -> anyhow::Result<()> {
+        eventually(&format!("{url} is answered by {names:?}"), SOON * 2, async || {
+            let seen = self.shares(url, &["40"]).await?;
+            anyhow::ensure!(seen.keys().eq(names), "{seen:?}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits as a user would for a condition of a policy (`KIND/NAME`).
+    pub(super) async fn until(&self, policy: &str, condition: &str, timeout: &str) -> anyhow::Result<()> {
+        let (kind, name) = policy.split_once('/').context("KIND/NAME")?;
+        let policy = format!("{kind}/{}.{name}", self.kind.name);
+        let (condition, timeout) = (format!("--for=condition={condition}"), format!("--timeout={timeout}"));
+        let wait = ["--namespace", SYSTEM, "wait", &condition, &timeout, &policy];
+        self.at_global(kubectl(&wait)).await.map(drop)
+    }
+
+    /// Waits as a user would until a permission is in force everywhere.
+    pub(super) async fn programmed(&self, permission: &str, timeout: &str) -> anyhow::Result<()> {
+        self.until(&format!("trafficpermission/{permission}"), "Programmed", timeout).await
+    }
+
+    /// After a failure: keeps what machines said.
+    pub(super) async fn keep_machines(&self, result: &anyhow::Result<()>, machines: &[&Vm]) {
+        if result.is_ok() {
+            return;
+        }
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/e2e").join(&self.kind.name);
+        for vm in machines {
+            println!("evidence: {}", vm.keep_evidence(&folder).await.display());
+        }
+    }
+
+    pub(super) async fn end(self, result: anyhow::Result<()>) -> anyhow::Result<()> {
+        if let Err(error) = &result {
+            println!("{error:#}");
+            for cluster in ["global", EAST, WEST] {
+                let bundle =
+                    self.in_zone(cluster, async { Ok(self.kind.keep_evidence(cluster).await) }).await?;
+                println!("evidence: {}", bundle.display());
+            }
+            return result;
+        }
+        for zone in [EAST, WEST] {
+            let end = ["delete", "namespace", &self.kind.name, "--wait=false", "--ignore-not-found"];
+            self.in_zone(zone, kubectl(&end)).await?;
+        }
+        self.at_global(kubectl(&["delete", "mesh", &self.kind.name, "--ignore-not-found"])).await.map(drop)
+    }
+}
+
+/// What the API server says against it.
+pub(super) async fn refusal<T>(refused: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<String> {
+    match refused.await {
+        Ok(_) => anyhow::bail!("it is not refused"),
+        Err(error) => Ok(error.to_string()),
+    }
+}
