@@ -13,12 +13,16 @@ use super::world::World;
 const REQUESTS: usize = 60;
 const FOR_SHARES: usize = 1_000;
 
-/// Who answers, and how often; requests that are refused count as `refused`.
+/// Who answers, and how often; requests that are refused count as `refused`. One that takes too long is neither: the machine is busy.
 async fn seen(talk: &Talk, zone: &str, requests: usize) -> anyhow::Result<BTreeMap<String, usize>> {
     let url = talk.url(zone).await?;
     let mut seen = BTreeMap::new();
     for _ in 0..requests {
-        let who = talk.increment(&url).await.map_or_else(|_| "refused".to_owned(), |answer| answer.zone);
+        let who = match talk.increment(&url).await {
+            Ok(answer) => answer.zone,
+            Err(error) if error.to_string().contains("no answer within") => continue,
+            Err(_) => "refused".to_owned(),
+        };
         *seen.entry(who).or_default() += 1;
     }
     Ok(seen)
@@ -57,9 +61,10 @@ async fn play(world: &World, talk: &Talk) -> anyhow::Result<()> {
         let seen = seen(talk, zone, FOR_SHARES).await?;
         println!("{zone}: half and half: {seen:?}");
         // A false alarm is rarer than one in a million: five standard deviations are 79.
-        let half = |share: &usize| share.abs_diff(FOR_SHARES / 2) <= 80;
+        let all: usize = seen.values().sum();
+        let half = |share: &usize| share.abs_diff(all / 2) <= 80;
         anyhow::ensure!(
-            seen.keys().eq(["aws", "east"].iter()) && seen.values().all(half),
+            all >= FOR_SHARES * 9 / 10 && seen.keys().eq(["aws", "east"].iter()) && seen.values().all(half),
             "5: half to a machine, half to a cluster: {zone} sees {seen:?}"
         );
     }
