@@ -2,9 +2,9 @@
 //!
 //! Invariant: as it decides where tokens go, one that others may change is not read.
 
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::fs::{self, DirBuilder};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::args::Common;
 use crate::environment::Environment;
 use crate::failure::usage;
+use crate::files::write_private;
 
 /// What ursactl knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,21 +80,9 @@ impl Config {
             if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
                 DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
             }
-            let temporary = path.with_extension(format!("new-{}", std::process::id()));
-            let written = self.write_new(&temporary).and_then(|()| Ok(fs::rename(&temporary, path)?));
-            if written.is_err() {
-                let _ = fs::remove_file(&temporary);
-            }
-            written
+            Ok(write_private(path, serde_saphyr::to_string(self)?.as_bytes())?)
         };
         write().with_context(|| format!("cannot write the config file {}", path.display()))
-    }
-
-    fn write_new(&self, path: &Path) -> anyhow::Result<()> {
-        let text = serde_saphyr::to_string(self)?;
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        file.write_all(text.as_bytes())?;
-        Ok(file.sync_all()?)
     }
 
     /// The control plane of this name.

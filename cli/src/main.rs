@@ -11,6 +11,7 @@ mod config;
 mod documents;
 mod environment;
 mod failure;
+mod files;
 mod output;
 mod peers;
 mod problem;

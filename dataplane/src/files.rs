@@ -1,6 +1,6 @@
 //! Files and folders that only this user may see.
 //!
-//! Invariant: what [`write_private`] leaves behind is the old content or the new, never a part of either.
+//! Invariant: what [`write`] leaves behind is the old content or the new, never a part of either.
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Write};
@@ -83,10 +83,16 @@ pub fn lock_dir(path: &Path) -> Result<File, FileError> {
 
 /// Replaces a file by these bytes, readable for this user only, and has them on disk when it returns.
 pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write(path, bytes, |_| Ok(()))
+}
+
+/// The same; `open` gives it to others, before anybody finds it under its name.
+pub fn write(path: &Path, bytes: &[u8], open: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     // Made with mode 0600.
     let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(folder)?;
     file.write_all(bytes)?;
+    open(file.as_file())?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;
     File::open(folder)?.sync_all()

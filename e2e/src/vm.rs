@@ -39,6 +39,11 @@ impl Drop for Vm {
     }
 }
 
+/// `docker`, of the engine that runs the clusters: what it prints.
+async fn docker(arguments: &[&str], input: Option<&str>) -> anyhow::Result<String> {
+    run(SCRIPT, &[&["docker"], arguments].concat(), Some(input.unwrap_or_default())).await
+}
+
 impl Vm {
     /// Starts it.
     pub async fn start(name: &str) -> anyhow::Result<Self> {
@@ -56,8 +61,8 @@ impl Vm {
     }
 
     async fn exec(&self, user: &str, arguments: &[&str], input: Option<&str>) -> anyhow::Result<String> {
-        let docker = ["docker", "exec", "--interactive", "--user", user, &self.name];
-        run(SCRIPT, &[&docker[..], arguments].concat(), Some(input.unwrap_or_default())).await
+        let exec = ["exec", "--interactive", "--user", user, &self.name];
+        docker(&[&exec[..], arguments].concat(), input).await
     }
 
     /// Runs lines of shell as root, which must succeed: what they print.
@@ -96,12 +101,12 @@ impl Vm {
 
     /// Stops it, as if its power were cut after its services were told.
     pub async fn stop(&self) -> anyhow::Result<()> {
-        run(SCRIPT, &["docker", "stop", &self.name], None).await.map(drop)
+        docker(&["stop", &self.name], None).await.map(drop)
     }
 
     /// Starts it again.
     pub async fn boot(&self) -> anyhow::Result<()> {
-        run(SCRIPT, &["docker", "start", &self.name], None).await?;
+        docker(&["start", &self.name], None).await?;
         eventually(&format!("{} is up", self.name), Duration::from_mins(1), async || {
             self.shell("systemctl is-active multi-user.target").await
         })

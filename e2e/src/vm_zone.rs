@@ -5,6 +5,9 @@ use serde_json::{Value, json};
 use crate::vm::Vm;
 use crate::zones::Global;
 
+/// Where on a machine its administrator has put what was brought.
+const BROUGHT: &str = "/run/brought";
+
 /// What a machine with a workload is in the mesh.
 #[derive(Debug)]
 pub struct Workload<'a> {
@@ -47,21 +50,25 @@ impl VmZone {
         global.ursactl(&["zone", "create", zone, "--folder", &path]).await?;
         for name in ["zone-token", "global-ca.pem"] {
             let content = std::fs::read_to_string(folder.path().join(name))?;
-            plane.write(&format!("/etc/ursa/{name}"), &content).await?;
+            plane.write(&format!("{BROUGHT}/{name}"), &content).await?;
         }
         let (global, own) = (global.sync_address()?, &plane.address);
-        let settings = format!(
-            "URSA_CP_MODE=zone\nURSA_CP_ZONE={zone}\nURSA_CP_GLOBAL_ADDRESS={global}\nURSA_CP_TLS_NAMES={own}\n\
-             URSA_CP_GLOBAL_CA_FILE=/etc/ursa/global-ca.pem\nURSA_CP_ZONE_TOKEN_FILE=/etc/ursa/zone-token\n"
-        );
-        plane.write("/etc/ursa/ursa-cp.env", &settings).await?;
         plane
-            .shell(
-                "install -D -m 644 /usr/local/share/ursa/ursa.sysusers.conf /etc/sysusers.d/ursa.conf; systemd-sysusers
-                 chown ursa-cp /etc/ursa/zone-token /etc/ursa/global-ca.pem; chmod 755 /etc/ursa
-                 install -m 644 /usr/local/share/ursa/ursa-cp.service /etc/systemd/system/
-                 systemctl enable --now ursa-cp",
-            )
+            .shell(&format!(
+                "cd {BROUGHT}; mkdir -p config; ln -sfn /usr/local/share/ursa config/vm
+install -D -m 644 config/vm/ursa.sysusers.conf /etc/sysusers.d/ursa.conf && systemd-sysusers
+install -D -o ursa-cp -m 600 zone-token /etc/ursa/zone-token
+install -D -o ursa-cp -m 600 global-ca.pem /etc/ursa/global-ca.pem
+cat > /etc/ursa/ursa-cp.env <<ENV
+URSA_CP_MODE=zone
+URSA_CP_ZONE={zone}
+URSA_CP_TLS_NAMES={own}
+URSA_CP_GLOBAL_ADDRESS={global}
+URSA_CP_GLOBAL_CA_FILE=/etc/ursa/global-ca.pem
+URSA_CP_ZONE_TOKEN_FILE=/etc/ursa/zone-token
+ENV
+install -m 644 config/vm/ursa-cp.service /etc/systemd/system/ && systemctl enable --now ursa-cp"
+            ))
             .await
             .map(drop)
     }
@@ -77,12 +84,12 @@ impl VmZone {
         let ca = self.plane.shell("cat /var/lib/ursa-cp/tls/ca.pem").await?;
         let files = [("dataplane.yaml", resource.to_string()), ("token", token.to_owned()), ("ca.pem", ca)];
         for (name, content) in files {
-            vm.write(&format!("/root/{name}"), &content).await?;
+            vm.write(&format!("{BROUGHT}/{name}"), &content).await?;
         }
         let address = &self.plane.address;
         let join = "ursa-dp join --dataplane-file dataplane.yaml --token-file token --ca-file ca.pem";
         let further = format!("--cp-address https://{address}:5678 --exclude-inbound-ports '{excluded}'");
-        let said = vm.shell(&format!("cd /root; {join} {further}")).await?;
+        let said = vm.shell(&format!("cd {BROUGHT}; {join} {further}")).await?;
         anyhow::ensure!(said.contains("serves, by ursa-dp.service"), "{said}");
         Ok(())
     }

@@ -1,8 +1,7 @@
 //! What is done to the host: files, users, services.
 
 use std::fs::{self, DirBuilder, Permissions};
-use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown, fchown};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -11,6 +10,7 @@ use anyhow::{Context as _, bail};
 use nix::unistd::geteuid;
 
 use super::plan::{File, PROXY_UNIT, Readers};
+use crate::files;
 
 /// Where the unit expects it.
 const PROGRAM: &str = "/usr/local/bin/ursa-dp";
@@ -64,13 +64,10 @@ pub(super) fn write(file: &File) -> anyhow::Result<()> {
             DirBuilder::new().recursive(true).mode(folder_mode).create(folder)?;
             chown(folder, Some(0), group)?;
         }
-        // Made with mode 0600.
-        let mut new = tempfile::Builder::new().prefix(".new-").tempfile_in(folder)?;
-        new.write_all(content)?;
-        chown(new.path(), Some(0), group)?;
-        fs::set_permissions(new.path(), Permissions::from_mode(mode))?;
-        new.as_file().sync_all()?;
-        new.persist(path).map_err(|error| error.error).map(drop)
+        files::write(path, content, |file| {
+            fchown(file, Some(0), group)?;
+            file.set_permissions(Permissions::from_mode(mode))
+        })
     };
     written().with_context(|| format!("cannot write {}", path.display()))
 }

@@ -9,8 +9,7 @@ use super::world::{EAST, World, refusal};
 
 async fn what_belongs_to_global_is_read_only(world: &World) -> anyhow::Result<()> {
     let kind = &world.kind;
-    world.at_global(kind.permit("kept", "client", "web")).await?;
-    world.in_east(kind.answered("client", "http://web/")).await?;
+    world.admit("kept").await?;
     let said = world.in_east(refusal(kind.permit("own", "client", "web"))).await?;
     anyhow::ensure!(said.contains("belongs to the global control plane (https://"), "{said}");
     let said = world
@@ -30,8 +29,7 @@ async fn what_belongs_to_global_is_read_only(world: &World) -> anyhow::Result<()
 /// The replica of global that leads is killed; another takes the zones over, with nothing lost on the way.
 async fn another_replica_takes_over(world: &World) -> anyhow::Result<()> {
     let kind = &world.kind;
-    world.at_global(kind.permit("held", "client", "web")).await?;
-    world.in_east(kind.answered("client", "http://web/")).await?;
+    world.admit("held").await?;
     let load = world.in_east(kind.load("client", "http://web/")).await?;
     world
         .at_global(async {
@@ -58,15 +56,13 @@ async fn another_replica_takes_over(world: &World) -> anyhow::Result<()> {
         .await?;
     load.answered_all().await?;
     world.at_global(kind.delete_policy("trafficpermission", "late")).await?;
-    world.at_global(kind.delete_policy("trafficpermission", "held")).await?;
-    world.in_east(kind.refused("client", "http://web/")).await
+    world.shut("held").await
 }
 
 /// A zone that is deleted at global is out, goes on with what it has, and comes back with another credential.
 async fn a_deleted_zone_joins_anew(world: &World) -> anyhow::Result<()> {
     let kind = &world.kind;
-    world.at_global(kind.permit("held", "client", "web")).await?;
-    world.in_east(kind.answered("client", "http://web/")).await?;
+    world.admit("held").await?;
     world.at_global(kubectl(&["delete", "zone", EAST])).await?;
     let condition = connected(EAST, "False").await?;
     let message = condition["message"].as_str().unwrap_or_default();
@@ -78,8 +74,7 @@ async fn a_deleted_zone_joins_anew(world: &World) -> anyhow::Result<()> {
     world.global.admit(EAST).await?;
     connected(EAST, "True").await?;
     world.until_state(EAST, "Online").await?;
-    world.at_global(kind.delete_policy("trafficpermission", "held")).await?;
-    world.in_east(kind.refused("client", "http://web/")).await
+    world.shut("held").await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -43,11 +43,9 @@ async fn a_company_brings_its_root(world: &World) -> anyhow::Result<()> {
     let remove = ["--namespace", SYSTEM, "delete", "secret", &format!("{mesh}-cert")];
     let said = world.at_global(refusal(kubectl(&remove))).await?;
     anyhow::ensure!(said.contains("in use by backend corp"), "{said}");
-    let rotated = ["wait", "--for=condition=Rotated", "--timeout=60s", &format!("mesh/{mesh}")];
-    world.at_global(kubectl(&rotated)).await?;
+    world.wait(&format!("mesh/{mesh}"), "Rotated", "60s").await?;
     taken("nobody holds a certificate of the old root", &spec("corp", &[&corp])).await?;
-    let programmed = ["wait", "--for=condition=Programmed", "--timeout=60s", &format!("mesh/{mesh}")];
-    world.at_global(kubectl(&programmed)).await.map(drop)
+    world.wait(&format!("mesh/{mesh}"), "Programmed", "60s").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -55,12 +53,7 @@ async fn an_authority_is_replaced_under_load() -> anyhow::Result<()> {
     let world = World::start("rotation").await?;
     let result = async {
         let kind = &world.kind;
-        world
-            .in_zone(WEST, async {
-                kind.namespace().await?;
-                tokio::try_join!(kind.server("far"), kind.client("client")).map(drop)
-            })
-            .await?;
+        world.populate(WEST, "far").await?;
         world.at_global(kind.permit("all", "*", "*")).await?;
         let far = format!("http://{}.mesh/", kind.service("far"));
         let web = format!("http://{}.mesh/", kind.service("web"));

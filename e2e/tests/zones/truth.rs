@@ -107,12 +107,7 @@ async fn what_is_programmed_is_enforced() -> anyhow::Result<()> {
     let world = World::start("truth").await?;
     let result = async {
         let kind = &world.kind;
-        world
-            .in_zone(WEST, async {
-                kind.namespace().await?;
-                tokio::try_join!(kind.server("web"), kind.client("client")).map(drop)
-            })
-            .await?;
+        world.populate(WEST, "web").await?;
         programmed_means_enforced(&world).await?;
         who_lags_is_named(&world).await?;
         what_is_named_and_not_there_is_told(&world).await?;

@@ -58,20 +58,35 @@ impl World {
         let world = Self::empty(Kind::named(name)).await?;
         let kind = &world.kind;
         world.at_global(kind.mtls("Strict")).await?;
-        world
-            .in_east(async {
-                kind.namespace().await?;
-                tokio::try_join!(kind.server("web"), kind.client("client")).map(drop)
-            })
-            .await?;
+        world.populate(EAST, "web").await?;
         Ok(world)
+    }
+
+    /// Starts a caller and a server in a zone.
+    pub(super) async fn populate(&self, zone: &str, server: &str) -> anyhow::Result<()> {
+        let kind = &self.kind;
+        self.in_zone(zone, async {
+            kind.namespace().await?;
+            tokio::try_join!(kind.server(server), kind.client("client")).map(drop)
+        })
+        .await
     }
 
     /// What is written at global counts in the zone.
     pub(super) async fn steers(&self) -> anyhow::Result<()> {
-        self.at_global(self.kind.permit("all", "client", "web")).await?;
-        self.in_east(self.kind.answered("client", "http://web/")).await?;
-        self.at_global(self.kind.delete_policy("trafficpermission", "all")).await?;
+        self.admit("all").await?;
+        self.shut("all").await
+    }
+
+    /// A permission of this name lets the caller in the east call the server there.
+    pub(super) async fn admit(&self, permission: &str) -> anyhow::Result<()> {
+        self.at_global(self.kind.permit(permission, "client", "web")).await?;
+        self.in_east(self.kind.answered("client", "http://web/")).await.map(drop)
+    }
+
+    /// Without it nobody does.
+    pub(super) async fn shut(&self, permission: &str) -> anyhow::Result<()> {
+        self.at_global(self.kind.delete_policy("trafficpermission", permission)).await?;
         self.in_east(self.kind.refused("client", "http://web/")).await
     }
 
@@ -122,13 +137,17 @@ impl World {
         .await
     }
 
-    /// Waits as a user would for a condition of a policy (`KIND/NAME`).
+    /// Waits as a user would for a condition of an object at global (`KIND/NAME`).
+    pub(super) async fn wait(&self, object: &str, condition: &str, timeout: &str) -> anyhow::Result<()> {
+        let (condition, timeout) = (format!("--for=condition={condition}"), format!("--timeout={timeout}"));
+        let wait = ["--namespace", SYSTEM, "wait", &condition, &timeout, object];
+        self.at_global(kubectl(&wait)).await.map(drop)
+    }
+
+    /// The same for a policy of the test's mesh.
     pub(super) async fn until(&self, policy: &str, condition: &str, timeout: &str) -> anyhow::Result<()> {
         let (kind, name) = policy.split_once('/').context("KIND/NAME")?;
-        let policy = format!("{kind}/{}.{name}", self.kind.name);
-        let (condition, timeout) = (format!("--for=condition={condition}"), format!("--timeout={timeout}"));
-        let wait = ["--namespace", SYSTEM, "wait", &condition, &timeout, &policy];
-        self.at_global(kubectl(&wait)).await.map(drop)
+        self.wait(&format!("{kind}/{}.{name}", self.kind.name), condition, timeout).await
     }
 
     /// Waits as a user would until a permission is in force everywhere.

@@ -62,9 +62,11 @@ fn configuration(
     })
 }
 
-fn client(source: &Source<'_>, path: &str) -> Value {
+/// Where a part answers.
+fn client(source: &Source<'_>, part: Part, path: &str) -> Value {
+    let port = if part == Part::Webhook { 443 } else { API };
     json!({"service": {
-        "namespace": source.names.namespace, "name": source.names.service(Part::Webhook), "path": path, "port": 443,
+        "namespace": source.names.namespace, "name": source.names.service(part), "path": path, "port": port,
     }})
 }
 
@@ -78,7 +80,7 @@ fn mutating(source: &Source<'_>) -> Vec<Value> {
     let entry = |name: &str, namespace: Value, pod: Value| {
         json!({
             "name": name,
-            "clientConfig": client(source, "/mutate-pods"),
+            "clientConfig": client(source, Part::Webhook, "/mutate-pods"),
             "rules": [{
                 "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"],
                 "scope": "Namespaced",
@@ -139,14 +141,21 @@ fn validating(source: &Source<'_>) -> Value {
         .map(|info| info.plural)
         .collect();
     let operations: &[&str] = if in_zone { &["CREATE", "UPDATE", "DELETE"] } else { &["CREATE", "UPDATE"] };
+    let rule = json!({
+        "apiGroups": [ursa_crds::GROUP], "apiVersions": [ursa_crds::VERSION], "resources": resources,
+        "operations": operations, "scope": "*",
+    });
+    let client = client(source, Part::Webhook, "/validate");
+    judged(source, "validation.ursamesh.io", client, rule, users_conditions(source))
+}
+
+/// What somebody refuses or takes as it is.
+fn judged(source: &Source<'_>, name: &str, client: Value, rule: Value, conditions: Vec<Value>) -> Value {
     json!({
-        "name": "validation.ursamesh.io",
-        "clientConfig": client(source, "/validate"),
-        "rules": [{
-            "apiGroups": [ursa_crds::GROUP], "apiVersions": [ursa_crds::VERSION], "resources": resources,
-            "operations": operations, "scope": "*",
-        }],
-        "matchConditions": users_conditions(source),
+        "name": name,
+        "clientConfig": client,
+        "rules": [rule],
+        "matchConditions": conditions,
         "failurePolicy": source.spec.webhook.failure_policy,
         "timeoutSeconds": 5,
         "sideEffects": "None",
@@ -208,18 +217,5 @@ fn authority_secrets(source: &Source<'_>) -> Value {
 fn asked_of_the_control_plane(source: &Source<'_>, name: &str, rule: Value, condition: Value) -> Value {
     let mut conditions = users_conditions(source);
     conditions.push(condition);
-    json!({
-        "name": name,
-        "clientConfig": {"service": {
-            "namespace": source.names.namespace, "name": source.names.service(Part::ControlPlane), "path": "/admission",
-            "port": API,
-        }},
-        "rules": [rule],
-        "matchConditions": conditions,
-        "failurePolicy": source.spec.webhook.failure_policy,
-        "timeoutSeconds": 5,
-        "sideEffects": "None",
-        "matchPolicy": "Equivalent",
-        "admissionReviewVersions": ["v1"],
-    })
+    judged(source, name, client(source, Part::ControlPlane, "/admission"), rule, conditions)
 }
