@@ -73,6 +73,16 @@ impl Host {
         Ok(host)
     }
 
+    /// Pulls its cable out of the first host: nothing arrives any more, and nobody is told.
+    pub fn unplug(&self, first: &Self) -> anyhow::Result<()> {
+        first.shell(&format!("ip link set h{} nomaster", self.number)).map(drop)
+    }
+
+    /// Puts it back.
+    pub fn plug(&self, first: &Self) -> anyhow::Result<()> {
+        first.shell(&format!("ip link set h{} master eth0", self.number)).map(drop)
+    }
+
     fn alone(number: u8, logs: &Path) -> anyhow::Result<Self> {
         let mut holder = Command::new("unshare")
             .args(["--net", "--mount", "cat"])

@@ -3,14 +3,19 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use serde_json::{Value, json};
 use ursa_e2e::hosts::{Family, Host};
 use ursa_e2e::{MTLS, Process, World, eventually, permission};
 
 const SOON: Duration = Duration::from_secs(10);
+/// The kernels notice silence after four seconds; pings would take longer than this.
+const NOTICED: Duration = Duration::from_secs(10);
 
-/// The control plane, on the first host.
+/// The control plane, on a host of its own.
 struct Plane {
+    /// Joins all hosts.
+    hub: Host,
     host: Host,
     data: String,
     _process: Process,
@@ -18,13 +23,14 @@ struct Plane {
 
 impl Plane {
     async fn start(world: &World, family: Family) -> anyhow::Result<Self> {
-        let host = Host::first(&world.logs())?;
+        let hub = Host::first(&world.logs())?;
+        let host = Host::beside(&hub, 9, family)?;
         let data = world.path("cp").display().to_string();
         let name = host.address(family);
         let run = ["run", "--mode", "standalone", "--zone", "east", "--data-dir", &data, "--tls-name", &name];
         let everywhere = ["--agent-address", "[::]:5678", "--api-https", "[::]:5682"];
         let process = host.start("ursa-cp", &[&run[..], &everywhere].concat())?;
-        let plane = Self { host, data, _process: process };
+        let plane = Self { hub, host, data, _process: process };
         eventually("the control plane answers", SOON * 3, async || plane.ursactl(&["get", "meshes"])).await?;
         Ok(plane)
     }
@@ -33,6 +39,14 @@ impl Plane {
         let token = format!("{}/admin-token", self.data);
         let where_to = ["--api", "http://127.0.0.1:5681", "--token-file", &token];
         self.host.run("ursactl", &[arguments, &where_to].concat())
+    }
+
+    /// Whether it has the connection of this dataplane's agent.
+    fn hears(&self, dataplane: &str) -> anyhow::Result<bool> {
+        let insight =
+            self.ursactl(&["inspect", "dataplane", dataplane, "--type", "insight", "-o", "json"])?;
+        let insight: Value = serde_json::from_str(&insight)?;
+        insight["connected"].as_bool().with_context(|| insight.to_string())
     }
 
     fn apply(&self, world: &World, yaml: &str) -> anyhow::Result<()> {
@@ -45,12 +59,12 @@ impl Plane {
 /// A virtual machine with a sidecar; all that its workload sends and is sent is captured.
 struct Machine {
     host: Host,
-    _agent: Process,
+    agent: Process,
 }
 
 impl Machine {
     fn join(plane: &Plane, number: u8, name: &str, ports: &Value, family: Family) -> anyhow::Result<Self> {
-        let host = Host::beside(&plane.host, number, family)?;
+        let host = Host::beside(&plane.hub, number, family)?;
         let inbound = |(port, protocol): (&String, &Value)| {
             let tags = json!({"ursamesh.io/service": name, "ursamesh.io/protocol": protocol});
             json!({"port": port.parse::<u16>().unwrap_or_default(), "tags": tags})
@@ -75,7 +89,7 @@ impl Machine {
         let files = ["--dataplane-file", "/mnt/dp/dataplane.yaml", "--token-file", "/mnt/dp/token"];
         let agent =
             host.start_agent(&[&files[..], &["--ca-file", "/mnt/dp/ca.pem", "--cp-address", &at]].concat())?;
-        Ok(Self { host, _agent: agent })
+        Ok(Self { host, agent })
     }
 }
 
@@ -100,7 +114,7 @@ async fn machines_in_the_mesh(test: &str, family: Family, virtual_prefix: &str) 
     let served = ["serve", "--name", "server", "--http", "8080", "--banner", "9000"];
     let _application = server.host.start_workload(&served)?;
     let client = Machine::join(&plane, 3, "client", &json!({"8081": "http"}), family)?;
-    let stranger = Host::beside(&plane.host, 4, family)?;
+    let stranger = Host::beside(&plane.hub, 4, family)?;
     let own = match family {
         Family::V4 => format!("http://{}:8080/", server.host.address(family)),
         Family::V6 => format!("http://[{}]:8080/", server.host.address(family)),
@@ -155,4 +169,47 @@ async fn captured_machines_by_ipv4() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn captured_machines_by_ipv6() -> anyhow::Result<()> {
     machines_in_the_mesh("captured-ipv6", Family::V6, "fd75:7273:61").await
+}
+
+/// The control plane's cable is pulled. Both ends of agents' connections notice, and traffic between workloads goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_link_is_noticed_at_both_ends() -> anyhow::Result<()> {
+    let world = World::new("captured-cut")?;
+    let plane = Plane::start(&world, Family::V4).await?;
+    plane.apply(&world, MTLS)?;
+    plane.apply(&world, &permission("client", "Allow", "ursamesh.io/service: client"))?;
+    let server = Machine::join(&plane, 2, "server", &json!({"8080": "http"}), Family::V4)?;
+    let _application = server.host.start_workload(&["serve", "--name", "server", "--http", "8080"])?;
+    let client = Machine::join(&plane, 3, "client", &json!({"8081": "http"}), Family::V4)?;
+    let url = "http://server.mesh:8080/";
+    eventually("the workloads talk", SOON * 3, async || client.host.workload(&["call", url])).await?;
+
+    let logged = [&server, &client].map(|machine| machine.agent.log().len());
+    let notice = |machine: &Machine, logged: usize| {
+        let log = machine.agent.log();
+        anyhow::ensure!(log[logged..].contains("not connected to the control plane"), "its agent: {log}");
+        Ok(())
+    };
+    for name in ["server", "client"] {
+        anyhow::ensure!(plane.hears(name)?, "{name} is not connected");
+    }
+    let mut failed = Vec::new();
+    plane.host.unplug(&plane.hub)?;
+    eventually("both ends notice", NOTICED, async || {
+        failed.extend(client.host.workload(&["call", url]).err());
+        notice(&server, logged[0])?;
+        notice(&client, logged[1])?;
+        anyhow::ensure!(!plane.hears("server")? && !plane.hears("client")?, "the control plane has not");
+        Ok(())
+    })
+    .await?;
+    anyhow::ensure!(failed.is_empty(), "calls failed meanwhile: {failed:?}");
+    answered(&client.host, url).await?;
+
+    plane.host.plug(&plane.hub)?;
+    eventually("the agents are back", SOON * 3, async || {
+        anyhow::ensure!(plane.hears("server")? && plane.hears("client")?, "not both are connected");
+        Ok(())
+    })
+    .await
 }

@@ -17,10 +17,10 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 
+use crate::keepalive;
+
 /// Bound for TCP and TLS together.
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
-/// A dead peer is noticed after twice this time.
-const PING_EVERY: Duration = Duration::from_secs(2);
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -83,15 +83,13 @@ async fn dial(address: &str, name: Option<&str>, ca_file: &Path) -> Result<Chann
             let dial = async {
                 let tcp = TcpStream::connect((host, port)).await?;
                 tcp.set_nodelay(true)?;
+                keepalive::watch(&tcp)?;
                 connector.connect(name, tcp).await
             };
             timeout(CONNECT_WITHIN, dial).await?.map(TokioIo::new)
         }
     });
-    Endpoint::from(uri)
-        .http2_keep_alive_interval(PING_EVERY)
-        .keep_alive_timeout(PING_EVERY)
-        .keep_alive_while_idle(true)
+    keepalive::pinging(Endpoint::from(uri))
         .connect_with_connector(dial)
         .await
         .map_err(|error| ConnectError::Unreachable(innermost(&error)))

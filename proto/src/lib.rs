@@ -1,6 +1,8 @@
-//! The wire contracts between Ursa's processes, generated from `proto/`, and how a process reaches a control plane.
+//! The wire contracts between Ursa's processes, generated from `proto/`, how a process reaches a control plane, and
+//! how both notice that the other is gone.
 
 mod connect;
+pub mod keepalive;
 
 pub use connect::{ConnectError, connect, connect_as};
 

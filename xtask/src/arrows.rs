@@ -42,6 +42,7 @@ pub(crate) const ARROWS: &[Arrow] = &[
     arrow("controlplane/discovery", "controlplane/store", "pods are shown as dataplanes"),
     arrow("controlplane/discovery", "controlplane/index", "says where services are called"),
     arrow("controlplane/xds", "controlplane/listen", "accepts agents over TLS"),
+    arrow("controlplane/listen", "proto", "both ends of a connection watch it in the same way"),
     arrow("controlplane/sync", "controlplane/listen", "accepts zones over TLS"),
     arrow("controlplane/xds", "controlplane/index", "subscribes to models"),
     arrow("controlplane/xds", "controlplane/identity", "authenticates agents and signs their leaves"),

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
+use ursa_proto::keepalive;
 
 use crate::certificates::store::Held;
 use crate::config::CpAddress;
@@ -23,9 +24,6 @@ use crate::cp::End;
 
 /// Bound for TCP and TLS together.
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
-
-/// A dead peer is noticed after twice this time.
-const PING_EVERY: Duration = Duration::from_secs(2);
 
 /// Why TLS cannot even begin.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +107,7 @@ pub(super) async fn connect(
             let dial = async {
                 let tcp = TcpStream::connect(target).await?;
                 tcp.set_nodelay(true)?;
+                keepalive::watch(&tcp)?;
                 connector.connect(name, tcp).await
             };
             timeout(CONNECT_WITHIN, dial).await?.map(TokioIo::new)
@@ -116,12 +115,10 @@ pub(super) async fn connect(
     });
     // TLS is the connector's; the endpoint's scheme only says what the calls carry.
     let origin = format!("https://{address}").parse().map_err(|error| TlsError::Setup(format!("{error}")))?;
-    Endpoint::from_shared(format!("http://{address}"))
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|error| TlsError::Setup(error.to_string()))?
-        .origin(origin)
-        .http2_keep_alive_interval(PING_EVERY)
-        .keep_alive_timeout(PING_EVERY)
-        .keep_alive_while_idle(true)
+        .origin(origin);
+    keepalive::pinging(endpoint)
         .connect_with_connector(dial)
         .await
         .map_err(|error| End::Connect(innermost(&error)))
