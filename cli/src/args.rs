@@ -73,6 +73,9 @@ pub(crate) enum Command {
     /// Make tokens
     #[command(subcommand)]
     Generate(Generate),
+    /// Take tokens back: what they let in is put out; where resources are applied
+    #[command(subcommand)]
+    Revoke(Revoke),
     /// Let zones join; at a global control plane
     #[command(subcommand)]
     Zone(Zone),
@@ -202,6 +205,28 @@ pub(crate) enum Generate {
         groups: Vec<String>,
         #[command(flatten)]
         validity: Validity,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Revoke {
+    /// One data-plane token, in every zone: its proxies' streams end and their endpoints leave at once
+    #[command(group = clap::ArgGroup::new("which").required(true).args(["file", "id"]))]
+    DataplaneToken {
+        /// The file with the token
+        #[arg(long, short = 'f', value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// The token's id: of a proxy, `ursactl inspect dataplane NAME --type insight` shows it
+        #[arg(long, value_name = "ID")]
+        id: Option<String>,
+        /// Why, for people
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// Every token that was issued for a zone so far: its stream to global ends at once
+    Zone {
+        /// The zone
+        name: String,
     },
 }
 

@@ -45,6 +45,7 @@ async fn run(cli: &Cli, environment: &Environment) -> anyhow::Result<()> {
         Command::Delete(delete) => commands::delete::run(common, environment, delete).await,
         Command::Inspect(inspect) => commands::inspect::run(common, environment, inspect).await,
         Command::Generate(generate) => commands::generate::run(common, environment, generate).await,
+        Command::Revoke(revoke) => commands::revoke::run(common, environment, revoke).await,
         Command::Zone(zone) => commands::zone::run(common, environment, zone).await,
         Command::Install(install) => commands::install::run(install),
         Command::Config(args::Config::ControlPlanes(command)) => {

@@ -50,7 +50,7 @@ async fn a_dataplane_token_says_what_was_asked_for_and_no_more() {
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .into(),
     };
-    assert_eq!(world.tokens.verify_dataplane(&both, now).unwrap(), claims);
+    assert_eq!(world.tokens.verify_dataplane(&both, now).unwrap().claims, claims);
     let later = |minutes: i64| now + jiff::SignedDuration::from_mins(minutes);
     assert!(world.tokens.verify_dataplane(&both, later(85)).is_ok());
     assert!(world.tokens.verify_dataplane(&both, later(95)).is_err(), "after --valid-for");
@@ -63,7 +63,7 @@ async fn a_dataplane_token_says_what_was_asked_for_and_no_more() {
         services: vec!["redis".into()],
         tags: BTreeMap::new(),
     };
-    assert_eq!(world.tokens.verify_dataplane(&service, now).unwrap(), claims);
+    assert_eq!(world.tokens.verify_dataplane(&service, now).unwrap().claims, claims);
 }
 
 #[tokio::test]
@@ -78,11 +78,11 @@ async fn users_zones_and_ingresses_get_tokens_of_their_own() {
     let zone = token(&world, &["zone-token", "--zone", "west"]).await;
     let west = world.store.get(&ObjectKey::zone("west")).expect("there is the zone now");
     let claims = ZoneClaims { zone: "west".into(), uid: west.meta.uid.clone() };
-    assert_eq!(world.tokens.verify_zone(&zone, now).unwrap(), claims);
+    assert_eq!(world.tokens.verify_zone(&zone, now).unwrap().claims, claims);
     let again = token(&world, &["zone-token", "--zone", "west"]).await;
-    assert_eq!(world.tokens.verify_zone(&again, now).unwrap(), claims, "it is the same zone");
+    assert_eq!(world.tokens.verify_zone(&again, now).unwrap().claims, claims, "it is the same zone");
     let ingress = token(&world, &["ingress-token", "--name", "in"]).await;
-    assert_eq!(world.tokens.verify_dataplane(&ingress, now).unwrap().name, Some("in".into()));
+    assert_eq!(world.tokens.verify_dataplane(&ingress, now).unwrap().claims.name, Some("in".into()));
 }
 
 #[tokio::test]
@@ -117,7 +117,7 @@ async fn a_zone_s_credential_is_a_secret_that_kubectl_takes() {
     assert!(meta["annotations"]["ursamesh.io/expires-at"].is_string(), "{meta}");
     assert_eq!(secret["stringData"]["ca.crt"], AUTHORITIES);
     let token = secret["stringData"]["token"].as_str().unwrap();
-    assert_eq!(world.tokens.verify_zone(token, Timestamp::now()).unwrap().zone, "east");
+    assert_eq!(world.tokens.verify_zone(token, Timestamp::now()).unwrap().claims.zone, "east");
     let other = [
         "zone",
         "create",

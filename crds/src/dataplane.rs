@@ -53,6 +53,12 @@ pub struct DataplaneSpec {
     /// control plane whenever the agent registers; what else is written here is replaced then.
     #[serde(default, skip_serializing_if = "Tags::is_empty")]
     pub token_tags: Tags,
+    /// The id of the data-plane token that its agent came with, or that its certificate was signed on. Written by the control
+    /// plane whenever the agent registers; what else is written here is replaced then. If the mesh revokes the token
+    /// (`Mesh.spec.revokedTokens`), the dataplane is out of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub token_id: Option<String>,
     /// The pod behind it, on Kubernetes. Discovery says it, users never do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]

@@ -63,6 +63,10 @@ pub struct DataplaneInsightSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub unheard_since: Option<Timestamp>,
+    /// The id of the data-plane token that its agent came with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub token_id: Option<String>,
     /// Version of the agent.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub agent_version: String,

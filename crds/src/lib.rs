@@ -18,6 +18,7 @@ mod mesh;
 mod mesh_zone;
 mod mesh_zone_insight;
 mod object;
+mod revoked_token;
 mod secret;
 mod status;
 mod structural;
@@ -53,6 +54,7 @@ pub use mesh::{
 pub use mesh_zone::{AvailableService, MeshZone, MeshZoneSpec, WorkloadIdentity, ZoneBackend};
 pub use mesh_zone_insight::{Enforcement, MAX_LAGGARDS, MeshZoneInsight, MeshZoneInsightSpec, Refusal};
 pub use object::{Meta, Object, ObjectKey};
+pub use revoked_token::RevokedToken;
 pub use secret::{Secret, SecretSpec, SecretValue};
 pub use status::{PolicyStatus, Status, ZoneProgress};
 pub use structural::NotStructural;

@@ -4,7 +4,7 @@ use kube_derive::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Duration;
+use crate::{Duration, RevokedToken};
 
 /// A tenant: meshes never see one another. Mutual TLS for all its traffic is one field away.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -59,9 +59,20 @@ pub struct MeshSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["key"]))]
     pub identity_tags: Vec<IdentityTag>,
+    /// Data-plane tokens that are not taken any more, in no zone, nor certificates that were signed on them: streams of who came
+    /// with one end at once, and its endpoints leave. `ursactl revoke dataplane-token` writes it. Who replaces the mesh by the REST
+    /// API and leaves this out changes nothing of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1000), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["id"]))]
+    pub revoked_tokens: Option<Vec<RevokedToken>>,
 }
 
 impl MeshSpec {
+    /// What is known of a token that was revoked; `None` if it was not.
+    pub fn revoked_token(&self, id: &str) -> Option<&RevokedToken> {
+        self.revoked_tokens.iter().flatten().find(|token| token.id == id)
+    }
+
     /// The certificate authority in force, if mutual TLS is on.
     pub fn enabled_backend(&self) -> Option<&CaBackend> {
         let mtls = self.mtls.as_ref()?;

@@ -8,6 +8,7 @@ pub(crate) mod generate;
 pub(crate) mod get;
 pub(crate) mod inspect;
 pub(crate) mod install;
+pub(crate) mod revoke;
 pub(crate) mod version;
 pub(crate) mod zone;
 

@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde_json::{Value, json};
-use ursa_crds::{DataplaneInsightSpec, Kind, ObjectKey, Spec, tag};
+use ursa_crds::{DataplaneInsightSpec, Kind, Object, ObjectKey, Spec, tag};
 use ursa_index::{DataplaneAddresses, Index, ProxyInsight};
 use ursa_model::ProxyId;
 use ursa_store::Store;
@@ -59,7 +59,7 @@ pub(crate) async fn insights(
         .iter()
         .map(|object| {
             let insight = index.insights().get(&ProxyId::new(&mesh, &object.meta.name)).unwrap_or_default();
-            json!({"zone": state.info.zone, "dataplane": object.to_value(), "insight": insight_value(&insight, &addresses)})
+            json!({"zone": state.info.zone, "dataplane": object.to_value(), "insight": insight_value(object, &insight, &addresses)})
         })
         .collect();
     Ok(body::answer(StatusCode::OK, &headers, &json!({"items": items})))
@@ -77,6 +77,7 @@ fn reported(state: &ApiState, mesh: &str) -> Vec<Value> {
                 "connectedAt": spec.connected_at,
                 "disconnectedAt": spec.disconnected_at,
                 "unheardSince": spec.unheard_since,
+                "tokenId": spec.token_id,
                 "agentVersion": spec.agent_version,
                 "envoyVersion": spec.envoy_version,
                 "rejections": spec.rejections,
@@ -105,10 +106,10 @@ pub(crate) async fn dataplane(
     let proxy = ProxyId::new(&mesh, &name);
     let key = ObjectKey::in_mesh(Kind::Dataplane, &mesh, &name);
     let missing = || Problem::not_found(format!("{key} does not exist in this zone"));
-    state.store.get(&key).ok_or_else(missing)?;
+    let object = state.store.get(&key).ok_or_else(missing)?;
     if view == "insight" {
         let insight = index.insights().get(&proxy).unwrap_or_default();
-        let value = insight_value(&insight, &LazyCell::new(|| addresses(&state.store)));
+        let value = insight_value(&object, &insight, &LazyCell::new(|| addresses(&state.store)));
         return Ok(body::answer(StatusCode::OK, &headers, &value));
     }
     let known = index.inspect(&proxy).await.ok_or_else(missing)?;
@@ -151,6 +152,7 @@ fn addresses(store: &Store) -> DataplaneAddresses {
 
 /// `addresses` are looked up only for who let somebody in.
 fn insight_value(
+    dataplane: &Object,
     insight: &ProxyInsight,
     addresses: &LazyCell<DataplaneAddresses, impl FnOnce() -> DataplaneAddresses>,
 ) -> Value {
@@ -171,6 +173,10 @@ fn insight_value(
         unready: _,
         behind: _,
     } = insight;
+    let token_id = match &dataplane.spec {
+        Spec::Dataplane(spec) => spec.token_id.as_ref(),
+        _ => None,
+    };
     let peers = match &unauthenticated_peers[..] {
         [] => Vec::new(),
         peers => addresses.named(peers),
@@ -191,6 +197,7 @@ fn insight_value(
         "connectedAt": connected_at,
         "disconnectedAt": disconnected_at,
         "unheardSince": unheard_since,
+        "tokenId": token_id,
         "agentVersion": agent_version,
         "envoyVersion": envoy_version,
         "acknowledged": acknowledged,

@@ -14,6 +14,7 @@ mod openapi;
 mod path;
 mod problem;
 mod resources;
+mod revocations;
 mod standing;
 mod tokens;
 mod zone_state;
@@ -29,7 +30,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use serde::Serialize;
 use serde_json::Value;
-use tokio::sync::RwLock;
+use tokio::sync::{Mutex, RwLock};
 use ursa_crds::{Kind, Object, Owner};
 use ursa_identity::Tokens;
 use ursa_index::Index;
@@ -93,6 +94,8 @@ pub struct ApiState {
     hosts: Arc<Vec<String>>,
     /// Held by writers into a mesh, so that none goes on while the mesh is deleted, which holds it alone.
     meshes: Arc<RwLock<()>>,
+    /// Held by writers of what holds revocations, so that none writes over one that has just come.
+    revoking: Arc<Mutex<()>>,
     index: Option<Index>,
     ca_file: Option<PathBuf>,
     reviews: bool,
@@ -107,6 +110,7 @@ impl ApiState {
             info: Arc::new(info),
             hosts: Arc::new(hosts),
             meshes: Arc::default(),
+            revoking: Arc::default(),
             index: None,
             ca_file: None,
             reviews: false,
@@ -166,6 +170,8 @@ pub fn router(state: ApiState, further: Router<ApiState>) -> Router {
         .route("/tokens/user", post(tokens::user))
         .route("/tokens/ingress", post(tokens::ingress))
         .route("/tokens/zone", post(tokens::zone))
+        .route("/tokens/dataplane/revoke", post(revocations::dataplane))
+        .route("/tokens/zone/revoke", post(revocations::zone))
         .route("/{plural}", get(resources::list_global))
         .route(
             "/{plural}/{name}",

@@ -119,6 +119,20 @@ const OTHERS: &[(&str, &str, &str, &str, Option<&str>)] = &[
         "Issues a token for a zone's control plane",
         Some("ZoneToken"),
     ),
+    (
+        "/tokens/dataplane/revoke",
+        "post",
+        "revokeDataplaneToken",
+        "Revokes a data-plane token in every zone of its mesh",
+        Some("DataplaneTokenRevocation"),
+    ),
+    (
+        "/tokens/zone/revoke",
+        "post",
+        "revokeZoneTokens",
+        "Revokes every token that was issued for a zone so far",
+        Some("ZoneTokenRevocation"),
+    ),
     ("/tokens/user", "post", "issueUserToken", "Issues a token for a user of this API", Some("UserToken")),
 ];
 
@@ -214,6 +228,10 @@ fn schemas() -> Value {
     schemas.insert("DataplaneToken".into(), token(dataplane, &[]));
     schemas.insert("IngressToken".into(), token(json!({"name": text}), &["name"]));
     schemas.insert("ZoneToken".into(), token(json!({"zone": text}), &["zone"]));
+    let revocation = |properties: Value, required: &[&str]| json!({"type": "object", "additionalProperties": false, "properties": properties, "required": required});
+    let dataplane = json!({"mesh": text, "token": text, "id": text, "reason": text});
+    schemas.insert("DataplaneTokenRevocation".into(), revocation(dataplane, &[]));
+    schemas.insert("ZoneTokenRevocation".into(), revocation(json!({"zone": text}), &["zone"]));
     schemas.insert("UserToken".into(), token(json!({"name": text, "groups": texts}), &["name"]));
     schemas.insert("Problem".into(), problem_schema());
     Value::Object(schemas)

@@ -12,7 +12,7 @@ use crate::conditions::Condition;
 use crate::list::{Paging, page};
 use crate::path::Segments;
 use crate::problem::Problem;
-use crate::{ApiState, authorities, body};
+use crate::{ApiState, authorities, body, revocations};
 
 type Answer = Result<Response, Problem>;
 
@@ -148,8 +148,10 @@ fn get(state: &ApiState, key: &ObjectKey, headers: &HeaderMap) -> Answer {
 }
 
 async fn put(state: &ApiState, key: &ObjectKey, headers: &HeaderMap, body: &Whole) -> Answer {
-    let object = decode(&body.0, key)?;
+    let mut object = decode(&body.0, key)?;
     state.may_write(key.kind)?;
+    let _alone = if revocations::is_kept(key.kind) { Some(state.revoking.lock().await) } else { None };
+    revocations::keep(state, &mut object);
     let problems = ursa_policy::validate_among(&object, |key| state.store.get(key));
     if !problems.is_empty() {
         return Err(Problem::invalid(problems));

@@ -13,7 +13,7 @@ use ursa_model::SpiffeId;
 
 use crate::body::Whole;
 use crate::problem::Problem;
-use crate::{ApiState, body};
+use crate::{ApiState, body, revocations};
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -112,23 +112,27 @@ pub(crate) async fn zone(
     require(SpiffeId::is_label(&request.zone), "zone", "must be a DNS label")?;
     state.may_write(Kind::Zone)?;
     let ca = state.authorities().await?;
-    let claims = ZoneClaims { uid: uid(&state, &request.zone).await?, zone: request.zone };
-    let issued = issued(state.tokens.issue_zone(&claims, request.valid_for.get(), Timestamp::now()))?;
+    let (uid, spec) = known_zone(&state, &request.zone).await?;
+    let now = revocations::issued_at(&spec, Timestamp::now())?;
+    let claims = ZoneClaims { uid, zone: request.zone };
+    let issued = issued(state.tokens.issue_zone(&claims, request.valid_for.get(), now))?;
     Ok(secret(&headers, &json!({"token": issued.token, "expiresAt": issued.expires_at, "ca": ca})))
 }
 
-/// Of the zone that there is, or is from now on.
-async fn uid(state: &ApiState, zone: &str) -> Result<String, Problem> {
+/// The zone that there is, or is from now on, with its UID.
+async fn known_zone(state: &ApiState, zone: &str) -> Result<(String, ZoneSpec), Problem> {
     let key = ObjectKey::zone(zone);
-    if let Some(known) = state.store.get(&key) {
-        return Ok(known.meta.uid.clone());
+    if let Some(known) = state.store.get(&key)
+        && let Spec::Zone(spec) = &known.spec
+    {
+        return Ok((known.meta.uid.clone(), spec.clone()));
     }
     let meta = Meta { name: zone.to_owned(), ..Meta::default() };
     let object = Object { meta, spec: Spec::Zone(ZoneSpec::default()) };
     match state.store.put(object, Some(0)).await {
         Ok(written) => {
             tracing::info!(%key, "made, for its token");
-            Ok(written.object.meta.uid.clone())
+            Ok((written.object.meta.uid.clone(), ZoneSpec::default()))
         }
         Err(error) => Err(Problem::from(error)),
     }
@@ -145,7 +149,7 @@ pub(crate) async fn user(
     answer(&headers, state.tokens.issue_user(&claims, request.valid_for.get(), Timestamp::now()))
 }
 
-fn decode<T: DeserializeOwned>(body: &Whole) -> Result<T, Problem> {
+pub(crate) fn decode<T: DeserializeOwned>(body: &Whole) -> Result<T, Problem> {
     let documents = ursa_crds::parse_documents(&body.0)?;
     let [document] = documents.as_slice() else {
         return Err(Problem::bad_request("the body must hold exactly one document"));
@@ -160,7 +164,7 @@ fn decode<T: DeserializeOwned>(body: &Whole) -> Result<T, Problem> {
 }
 
 /// What would be a token for nobody or for nothing.
-fn require(holds: bool, field: &str, message: &str) -> Result<(), Problem> {
+pub(crate) fn require(holds: bool, field: &str, message: &str) -> Result<(), Problem> {
     holds.then_some(()).ok_or_else(|| Problem::invalid(vec![ursa_crds::Problem::new(field, message)]))
 }
 

@@ -134,9 +134,9 @@ async fn tokens_of_zones_and_ingresses_let_in_nobody_else() {
         response.json::<Value>().await.unwrap()["token"].as_str().unwrap().to_owned()
     };
     let zone = issue("/tokens/zone", json!({"zone": "east", "validFor": "1h"})).await;
-    assert_eq!(api.tokens.verify_zone(&zone, now).unwrap().zone, "east");
+    assert_eq!(api.tokens.verify_zone(&zone, now).unwrap().claims.zone, "east");
     let ingress = issue("/tokens/ingress", json!({"name": "i", "validFor": "1h"})).await;
-    let claims = api.tokens.verify_dataplane(&ingress, now).unwrap();
+    let claims = api.tokens.verify_dataplane(&ingress, now).unwrap().claims;
     assert_eq!(
         (claims.mesh.as_str(), claims.zone.as_deref(), claims.name.as_deref()),
         ("", Some("z"), Some("i"))

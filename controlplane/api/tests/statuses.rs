@@ -292,7 +292,8 @@ async fn tokens_are_issued_as_asked_or_refused_with_the_field() {
     assert!(issued.status().is_success());
     assert_eq!(issued.headers()["cache-control"], "no-store");
     let issued: Value = issued.json().await.unwrap();
-    let claims = api.tokens.verify_dataplane(issued["token"].as_str().unwrap(), Timestamp::now()).unwrap();
+    let claims =
+        api.tokens.verify_dataplane(issued["token"].as_str().unwrap(), Timestamp::now()).unwrap().claims;
     assert_eq!(
         (claims.mesh.as_str(), claims.name.as_deref(), claims.services),
         ("default", Some("d"), vec!["web".to_owned()])

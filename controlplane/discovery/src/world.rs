@@ -155,6 +155,7 @@ impl World {
                 outbound: Vec::new(),
             },
             token_tags: Tags::new(),
+            token_id: None,
             pod: Some(Pod {
                 namespace: pod.name.namespace.clone(),
                 uid: pod.uid.clone(),

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, CustomExtension, DistinguishedName,
+    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
     PublicKeyData as _, SanType, SerialNumber,
 };
 use rustls_pki_types::CertificateSigningRequestDer;
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
-use ursa_model::{SpiffeId, TrustDomain, hex};
+use ursa_model::{SpiffeId, TOKEN_ID_OID, TrustDomain, encode_token_id, hex};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 
@@ -54,6 +54,9 @@ pub enum SignError {
     /// The lifetime is out of bounds.
     #[error("the authority's own certificate ends before the new one would")]
     Lifetime,
+    /// The token's id is none.
+    #[error("the token's id is empty or too long")]
+    TokenId,
     /// Signing failed.
     #[error("signing failed: {0}")]
     Sign(rcgen::Error),
@@ -171,6 +174,19 @@ impl ZoneCa {
         lifetime: Duration,
         now: Timestamp,
     ) -> Result<String, SignError> {
+        self.sign_on_token(csr_der, id, None, lifetime, now)
+    }
+
+    /// The same, and with the id of the token in it that it is signed on, if there is one: when that is revoked, the certificate
+    /// is, too.
+    pub fn sign_on_token(
+        &self,
+        csr_der: &[u8],
+        id: &SpiffeId,
+        token_id: Option<&str>,
+        lifetime: Duration,
+        now: Timestamp,
+    ) -> Result<String, SignError> {
         if id.trust_domain != self.domain {
             return Err(SignError::TrustDomain { id: Box::new(id.clone()), domain: self.domain.clone() });
         }
@@ -194,6 +210,10 @@ impl ZoneCa {
         params.serial_number = Some(serial());
         params.not_before = instant(now.as_second() - seconds(BACKDATE));
         params.not_after = instant(not_after);
+        if let Some(token_id) = token_id {
+            let value = encode_token_id(token_id).ok_or(SignError::TokenId)?;
+            params.custom_extensions = vec![CustomExtension::from_oid_content(&TOKEN_ID_OID, value)];
+        }
         let leaf = params.signed_by(&request.public_key, &self.issuer).map_err(SignError::Sign)?;
         let intermediate = if self.is_root() { "" } else { &self.issuer_pem };
         Ok(format!("{}{intermediate}", leaf.pem()))

@@ -1,7 +1,8 @@
 //! Verifies a workload's certificate against the roots of its zone.
 
 use jiff::Timestamp;
-use ursa_model::SpiffeId;
+use ursa_model::{SpiffeId, TOKEN_ID_OID, decode_token_id};
+use x509_parser::asn1_rs::Oid;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::parse_x509_certificate;
@@ -25,12 +26,22 @@ pub enum LeafError {
     NotALeaf(&'static str),
 }
 
-/// The identity that a certificate proves, if one of the roots (PEM) signed it.
+/// What a certificate proves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifiedLeaf {
+    /// Who holds its key.
+    pub id: SpiffeId,
+    /// The id of the data-plane token that it was signed on; `None`: on none, such as a pod's, or by a control plane from before
+    /// tokens had ids.
+    pub token_id: Option<String>,
+}
+
+/// What a certificate proves, if one of the roots (PEM) signed it.
 pub fn verify_leaf(
     chain_der: &[impl AsRef<[u8]>],
     roots_pem: &str,
     now: Timestamp,
-) -> Result<SpiffeId, LeafError> {
+) -> Result<VerifiedLeaf, LeafError> {
     let leaf = chain_der.first().ok_or(LeafError::Malformed)?;
     let leaf = parse(leaf.as_ref())?;
     let roots = pem::certificates(roots_pem).map_err(|_| LeafError::Malformed)?;
@@ -60,7 +71,15 @@ pub fn verify_leaf(
     if format!("spiffe://{}", id.trust_domain) != domain {
         return Err(LeafError::NotALeaf("its identity is of another trust domain than its signer"));
     }
-    Ok(id)
+    Ok(VerifiedLeaf { id, token_id: token_id(&leaf)? })
+}
+
+fn token_id(certificate: &X509Certificate<'_>) -> Result<Option<String>, LeafError> {
+    let oid = Oid::from(&TOKEN_ID_OID).map_err(|_| LeafError::Malformed)?;
+    let extension = certificate.get_extension_unique(&oid).map_err(|_| LeafError::Malformed)?;
+    // One that cannot be read is not taken for none.
+    let read = |value| decode_token_id(value).map(str::to_owned).ok_or(LeafError::Malformed);
+    extension.map(|extension| read(extension.value)).transpose()
 }
 
 fn parse(der: &[u8]) -> Result<X509Certificate<'_>, LeafError> {
@@ -107,6 +126,10 @@ mod tests {
         SpiffeId::universal(TrustDomain::new(zone, "default"), "web", "web-1")
     }
 
+    fn proven(token_id: Option<&str>) -> VerifiedLeaf {
+        VerifiedLeaf { id: id("east"), token_id: token_id.map(str::to_owned) }
+    }
+
     fn csr(names: &[&str]) -> Vec<u8> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
         let mut params = CertificateParams::default();
@@ -124,7 +147,7 @@ mod tests {
         let ca = ZoneCa::from_private_pem(&made.to_private_pem()).unwrap();
         assert_eq!((ca.signer(), ca.root_pem()), (made.signer(), made.root_pem()));
         let chain = ca.sign(&csr(&[]), &id("east"), HOUR, now()).unwrap();
-        assert_eq!(verify_leaf(&der(&chain), made.root_pem(), now()), Ok(id("east")));
+        assert_eq!(verify_leaf(&der(&chain), made.root_pem(), now()), Ok(proven(None)));
         let end = now() + jiff::SignedDuration::from_secs(3601);
         assert_eq!(verify_leaf(&der(&chain), made.root_pem(), end), Err(LeafError::Expired));
     }
@@ -135,7 +158,23 @@ mod tests {
         let request =
             csr(&["spiffe://east.default.ursa/service/admin/ns/-/tags/-/proxy/p", "spiffe://evil/"]);
         let chain = ca.sign(&request, &id("east"), HOUR, now()).unwrap();
-        assert_eq!(verify_leaf(&der(&chain), ca.root_pem(), now()), Ok(id("east")));
+        assert_eq!(verify_leaf(&der(&chain), ca.root_pem(), now()), Ok(proven(None)));
+    }
+
+    #[test]
+    fn a_leaf_says_which_token_it_was_signed_on_whatever_the_request_says() {
+        let ca = ca("east");
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+        let mut params = CertificateParams::default();
+        let forged = ursa_model::encode_token_id("forged").unwrap();
+        params.custom_extensions = vec![rcgen::CustomExtension::from_oid_content(&TOKEN_ID_OID, forged)];
+        let request = params.serialize_request(&key).unwrap().der().to_vec();
+        for token_id in [Some("0123456789abcdef0123456789abcdef"), Some("a"), None] {
+            let chain = ca.sign_on_token(&request, &id("east"), token_id, HOUR, now()).unwrap();
+            assert_eq!(verify_leaf(&der(&chain), ca.root_pem(), now()), Ok(proven(token_id)));
+        }
+        let unnamed = ca.sign_on_token(&request, &id("east"), Some(""), HOUR, now());
+        assert!(matches!(unnamed, Err(SignError::TokenId)));
     }
 
     #[test]

@@ -14,8 +14,8 @@ mod tokens;
 
 pub use ca::{CaError, SignError, ZoneCa, check_roots};
 pub use claims::{DataplaneClaims, ReplicaClaims, UserClaims, ZoneClaims};
-pub use leaf::{LeafError, verify_leaf};
+pub use leaf::{LeafError, VerifiedLeaf, verify_leaf};
 pub use provided::{INTERMEDIATE_LIFETIME, IntermediateRequest, ProvidedCa, ProvidedError};
 pub use served::{ClientCerts, ServedCertificate};
 pub use server_tls::{ServerTls, ServerTlsError};
-pub use tokens::{Issued, TokenError, Tokens};
+pub use tokens::{Issued, TokenError, Tokens, Unverified, Verified, read_unverified};

@@ -12,6 +12,8 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use ursa_model::hex;
 
 use crate::{DataplaneClaims, ReplicaClaims, UserClaims, ZoneClaims};
 
@@ -63,9 +65,34 @@ pub struct Issued {
     pub expires_at: Timestamp,
 }
 
+/// A token that is valid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified<C> {
+    /// What it is for.
+    pub claims: C,
+    /// Names the token among all, so that it can be revoked; no secret. Its `jti`; of tokens from before they had one, 32
+    /// hexadecimal digits of the SHA-256 of what is signed in it.
+    pub id: String,
+    /// When it was issued, in whole seconds.
+    pub issued_at: Timestamp,
+}
+
+/// What a data-plane token says of itself: whoever signed it, maybe another control plane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unverified {
+    /// As in [`Verified`].
+    pub id: String,
+    /// Its mesh; empty: it is for a zone ingress.
+    pub mesh: String,
+    /// The end of its life.
+    pub expires_at: Timestamp,
+}
+
 /// What each token holds besides its claims.
 #[derive(Serialize, Deserialize)]
 struct Envelope<C> {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    jti: Option<String>,
     aud: String,
     iat: i64,
     nbf: i64,
@@ -210,17 +237,21 @@ impl Tokens {
     }
 
     /// Verifies a token of an agent.
-    pub fn verify_dataplane(&self, token: &str, now: Timestamp) -> Result<DataplaneClaims, TokenError> {
+    pub fn verify_dataplane(
+        &self,
+        token: &str,
+        now: Timestamp,
+    ) -> Result<Verified<DataplaneClaims>, TokenError> {
         self.verify(token, now)
     }
 
     /// Verifies a token of a user.
     pub fn verify_user(&self, token: &str, now: Timestamp) -> Result<UserClaims, TokenError> {
-        self.verify(token, now)
+        Ok(self.verify(token, now)?.claims)
     }
 
     /// Verifies a token of a zone.
-    pub fn verify_zone(&self, token: &str, now: Timestamp) -> Result<ZoneClaims, TokenError> {
+    pub fn verify_zone(&self, token: &str, now: Timestamp) -> Result<Verified<ZoneClaims>, TokenError> {
         self.verify(token, now)
     }
 
@@ -231,7 +262,7 @@ impl Tokens {
         namespace: &str,
         now: Timestamp,
     ) -> Result<ReplicaClaims, TokenError> {
-        let claims: ReplicaClaims = self.verify(token, now)?;
+        let Verified { claims, .. }: Verified<ReplicaClaims> = self.verify(token, now)?;
         if claims.namespace == namespace {
             Ok(claims)
         } else {
@@ -258,6 +289,7 @@ impl Tokens {
         }
         let expires_at = now.checked_add(ttl).map_err(|e| TokenError::Refused(e.to_string()))?;
         let envelope = Envelope {
+            jti: Some(hex(&rand::random::<[u8; 16]>())),
             aud: C::AUDIENCE.to_owned(),
             iat: now.as_second(),
             nbf: now.as_second(),
@@ -269,7 +301,7 @@ impl Tokens {
         Ok(Issued { token, expires_at })
     }
 
-    fn verify<C: Kind>(&self, token: &str, now: Timestamp) -> Result<C, TokenError> {
+    fn verify<C: Kind>(&self, token: &str, now: Timestamp) -> Result<Verified<C>, TokenError> {
         if token.is_empty() {
             return Err(TokenError::Empty);
         }
@@ -284,7 +316,7 @@ impl Tokens {
             ErrorKind::InvalidSignature => TokenError::Foreign,
             _ => TokenError::Malformed,
         })?;
-        let Envelope { aud, iat: _, nbf, exp, ursa } = envelope.claims;
+        let Envelope { jti, aud, iat, nbf, exp, ursa } = envelope.claims;
         if aud != C::AUDIENCE {
             return Err(TokenError::Audience(C::AUDIENCE));
         }
@@ -294,7 +326,43 @@ impl Tokens {
         if nbf > now.as_second() + LEEWAY_SECONDS {
             return Err(TokenError::NotYet);
         }
-        serde_json::from_value(ursa).map_err(|_| TokenError::Malformed)
+        Ok(Verified {
+            claims: serde_json::from_value(ursa).map_err(|_| TokenError::Malformed)?,
+            id: id(jti, token)?,
+            issued_at: Timestamp::from_second(iat).map_err(|_| TokenError::Malformed)?,
+        })
+    }
+}
+
+/// Reads a data-plane token that may be another control plane's, such as a zone's at global. Nothing of it is proved: good for
+/// refusing, never for admitting.
+pub fn read_unverified(token: &str) -> Result<Unverified, TokenError> {
+    if token.is_empty() {
+        return Err(TokenError::Empty);
+    }
+    let envelope = jsonwebtoken::dangerous::insecure_decode::<Envelope<serde_json::Value>>(token);
+    let Envelope { jti, aud, exp, ursa, .. } = envelope.map_err(|_| TokenError::Malformed)?.claims;
+    if aud != DataplaneClaims::AUDIENCE {
+        return Err(TokenError::Audience(DataplaneClaims::AUDIENCE));
+    }
+    let claims: DataplaneClaims = serde_json::from_value(ursa).map_err(|_| TokenError::Malformed)?;
+    Ok(Unverified {
+        id: id(jti, token)?,
+        mesh: claims.mesh,
+        expires_at: Timestamp::from_second(exp).map_err(|_| TokenError::Malformed)?,
+    })
+}
+
+/// The id of a token. One without a `jti` is named by what is signed in it, and not by its signature, which its holder can write
+/// in several ways.
+fn id(jti: Option<String>, token: &str) -> Result<String, TokenError> {
+    match jti {
+        Some(id) if (1..=64).contains(&id.len()) => Ok(id),
+        Some(_) => Err(TokenError::Malformed),
+        None => {
+            let signed = token.rsplit_once('.').map_or(token, |(signed, _)| signed);
+            Ok(hex(&Sha256::digest(signed)[..16]))
+        }
     }
 }
 

@@ -50,6 +50,7 @@ pub(crate) fn object(
         connected_at: insight.connected_at,
         disconnected_at: insight.disconnected_at,
         unheard_since: insight.unheard_since,
+        token_id: dataplane.token_id.clone(),
         agent_version: insight.agent_version.clone(),
         envoy_version: insight.envoy_version.clone(),
         certificate: insight.certificate.as_ref().map(certificate),

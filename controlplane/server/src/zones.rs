@@ -68,7 +68,7 @@ mod tests {
 
     fn told(enabled: bool, insight: &ZoneInsightSpec, known: Option<&Connection>) -> (String, Option<i64>) {
         let now = "2026-01-01T00:01:00Z".parse().unwrap();
-        let value = one("east", &ZoneSpec { enabled }, insight, known, now);
+        let value = one("east", &ZoneSpec { enabled, ..ZoneSpec::default() }, insight, known, now);
         (value["state"].as_str().unwrap().into(), value["secondsBehind"].as_i64())
     }
 

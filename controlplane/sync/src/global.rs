@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use ursa_crds::{Kind, Meta, Object, ObjectKey, Spec, ZoneInsightSpec};
-use ursa_identity::{Tokens, ZoneClaims};
+use ursa_identity::{Tokens, Verified, ZoneClaims};
 use ursa_index::provided;
 use ursa_proto::sync::sync_server::{Sync, SyncServer};
 use ursa_proto::sync::{
@@ -23,6 +23,7 @@ use ursa_proto::sync::{
 };
 use ursa_store::{Change, Store};
 
+use crate::credential::{deleted, refuses, revoked};
 use crate::engine::Outgoing;
 use crate::{ownership, wire};
 
@@ -140,10 +141,10 @@ impl Sync for Global {
         self.leads()?;
         let token = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
         let token = token.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
-        let claims = self.tokens.verify_zone(token, Timestamp::now());
-        let claims = claims.map_err(|error| Status::unauthenticated(error.to_string()))?;
-        self.is_expected(&claims)?;
-        let zone = claims.zone;
+        let token = self.tokens.verify_zone(token, Timestamp::now());
+        let token = token.map_err(|error| Status::unauthenticated(error.to_string()))?;
+        self.is_expected(&token)?;
+        let zone = token.claims.zone.clone();
         let (sender, receiver) = mpsc::channel(4);
         let (global, mut messages) = (self.clone(), request.into_inner());
         tokio::spawn(async move {
@@ -155,7 +156,7 @@ impl Sync for Global {
                 }
                 Ok(hello) => {
                     let replaced = global.enter(&zone);
-                    let Err(status) = global.serve(&zone, hello, messages, replaced, &sender).await;
+                    let Err(status) = global.serve(&token, hello, messages, replaced, &sender).await;
                     tracing::info!(zone, reason = status.message(), "zone disconnected");
                     global.left(&zone).await;
                     status
@@ -184,7 +185,7 @@ async fn said_hello(zone: &str, messages: &mut Streaming<FromZone>) -> Result<Zo
 impl Global {
     async fn serve(
         &self,
-        zone: &str,
+        token: &Verified<ZoneClaims>,
         hello: ZoneHello,
         mut messages: Streaming<FromZone>,
         mut replaced: oneshot::Receiver<()>,
@@ -192,6 +193,7 @@ impl Global {
     ) -> Result<Infallible, Status> {
         // It may have turned since the zone came: what is entered now nobody ends.
         self.leads()?;
+        let zone = &*token.claims.zone;
         self.update(zone, |state| {
             state.connected = true;
             state.version.clone_from(&hello.version);
@@ -205,6 +207,8 @@ impl Global {
         })
         .await;
         let (mut stream, mut changes) = self.open(zone, hello);
+        // What changed before the watch began it does not tell.
+        self.is_expected(token)?;
         let copies = ownership::select(&self.store, |object| ownership::goes_up(object, zone));
         let welcome = GlobalWelcome {
             epoch: self.store.epoch().to_owned(),
@@ -232,6 +236,7 @@ impl Global {
                 changed = changes.next() => {
                     let changed = changed.ok_or_else(|| Status::unavailable("the control plane is stopping"))?;
                     for change in &changed {
+                        refuses(change, token).map_or(Ok(()), Err)?;
                         stream.change(change);
                     }
                 }
@@ -289,14 +294,12 @@ impl Global {
         self.admits.borrow().then_some(()).ok_or_else(other)
     }
 
-    /// Refuses the token of a zone that was deleted, also if there is a new one of its name.
-    fn is_expected(&self, claims: &ZoneClaims) -> Result<(), Status> {
-        let ZoneClaims { zone, uid } = claims;
-        let known = self.store.get(&ObjectKey::zone(zone));
-        if known.is_some_and(|known| known.meta.uid == *uid) {
-            return Ok(());
-        }
-        Err(deleted(zone))
+    /// Refuses the token of a zone that was deleted, also if there is a new one of its name, and one that was revoked.
+    fn is_expected(&self, token: &Verified<ZoneClaims>) -> Result<(), Status> {
+        let ZoneClaims { zone, uid } = &token.claims;
+        let known = self.store.get(&ObjectKey::zone(zone)).filter(|known| known.meta.uid == *uid);
+        let known = known.ok_or_else(|| deleted(zone))?;
+        revoked(&known, token).map_or(Ok(()), Err)
     }
 
     fn exists(&self, zone: &str) -> bool {
@@ -428,13 +431,6 @@ pub(crate) async fn store_all(
         }
     }
     Ok(())
-}
-
-/// To whoever holds a token of a zone that was deleted.
-fn deleted(zone: &str) -> Status {
-    Status::unauthenticated(format!(
-        "zone {zone} was deleted after its token was issued: `ursactl zone create {zone}` at global issues another"
-    ))
 }
 
 struct ZoneStream {

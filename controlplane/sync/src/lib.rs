@@ -8,6 +8,7 @@
 //! owner's word deletes, and only if it is the owner that the copies came from (the same store epoch, or one that an
 //! administrator adopted); what did not change is not sent.
 
+mod credential;
 pub mod engine;
 pub mod global;
 pub mod ownership;

@@ -81,7 +81,7 @@ fn valid(object: &Object) -> Result<(), String> {
 /// Whether global wants a zone's traffic: a zone is enabled until somebody disables it.
 pub fn is_enabled(store: &Store, zone: &str) -> bool {
     match store.get(&ObjectKey::zone(zone)).as_deref() {
-        Some(Object { spec: Spec::Zone(ZoneSpec { enabled }), .. }) => *enabled,
+        Some(Object { spec: Spec::Zone(ZoneSpec { enabled, .. }), .. }) => *enabled,
         _ => true,
     }
 }

@@ -4,27 +4,37 @@ use jiff::Timestamp;
 use tonic::metadata::MetadataMap;
 use tonic::{Extensions, Status};
 use ursa_crds::{DataplaneSpec, Kind, Object, ObjectKey, Spec, Tags};
-use ursa_identity::{DataplaneClaims, TokenError, verify_leaf};
+use ursa_identity::{DataplaneClaims, TokenError, Verified, VerifiedLeaf, verify_leaf};
 use ursa_listen::PeerCertificates;
-use ursa_model::{ProxyId, SpiffeId};
+use ursa_model::ProxyId;
 
-use crate::Context;
 use crate::review::{PodIdentity, ReviewError};
+use crate::{Context, revocation};
 
 /// What a caller has proved.
 #[derive(Clone, Debug)]
 pub(crate) enum Caller {
-    /// It holds a token with these claims.
-    Token(DataplaneClaims),
+    /// It holds this token.
+    Token(Verified<DataplaneClaims>),
     /// It is this pod.
     Pod(PodIdentity),
-    /// It holds the key of a certificate with this identity.
-    Certificate(SpiffeId),
+    /// It holds the key of this certificate.
+    Certificate(VerifiedLeaf),
 }
 
 impl Caller {
-    /// From a request; the token counts when there are both.
+    /// From a request; the token counts when there are both. Refused if it is revoked.
     pub(crate) async fn of(
+        context: &Context,
+        metadata: &MetadataMap,
+        extensions: &Extensions,
+    ) -> Result<Self, Status> {
+        let caller = Self::proven(context, metadata, extensions).await?;
+        revocation::refuse(&context.store, &caller)?;
+        Ok(caller)
+    }
+
+    async fn proven(
         context: &Context,
         metadata: &MetadataMap,
         extensions: &Extensions,
@@ -36,7 +46,7 @@ impl Caller {
                 .and_then(|text| text.strip_prefix("Bearer "))
                 .ok_or_else(|| Status::unauthenticated("authorization must be `Bearer TOKEN`"))?;
             match context.tokens.verify_dataplane(token, Timestamp::now()) {
-                Ok(claims) => return Ok(Self::Token(claims)),
+                Ok(token) => return Ok(Self::Token(token)),
                 // An agent whose token has expired goes on with its certificate.
                 Err(error) => {
                     if let Some(caller) = Self::of_certificate(context, extensions).await? {
@@ -66,8 +76,26 @@ impl Caller {
         let refused =
             |error: &dyn std::fmt::Display| Status::unauthenticated(format!("client certificate: {error}"));
         let issuers = context.authority.issuers().await;
-        let id = verify_leaf(chain, &issuers, Timestamp::now()).map_err(|error| refused(&error))?;
-        Ok(Some(Self::Certificate(id)))
+        let leaf = verify_leaf(chain, &issuers, Timestamp::now()).map_err(|error| refused(&error))?;
+        Ok(Some(Self::Certificate(leaf)))
+    }
+
+    /// The id of the token that the caller shows, or that its certificate was signed on.
+    pub(crate) fn token_id(&self) -> Option<&str> {
+        match self {
+            Self::Token(token) => Some(&token.id),
+            Self::Certificate(leaf) => leaf.token_id.as_deref(),
+            Self::Pod(_) => None,
+        }
+    }
+
+    /// The mesh that the credential is for, if it says that; empty for a zone ingress.
+    pub(crate) fn mesh(&self) -> Option<&str> {
+        match self {
+            Self::Token(token) => Some(&token.claims.mesh),
+            Self::Certificate(leaf) => Some(&leaf.id.trust_domain.mesh),
+            Self::Pod(_) => None,
+        }
     }
 
     /// Whether the caller may run this dataplane.
@@ -80,7 +108,9 @@ impl Caller {
         self.admits_name(context, proxy)?;
         let services: Vec<&str> = spec.networking.inbound.iter().map(ursa_crds::Inbound::service).collect();
         match self {
-            Self::Token(claims) => allowed(claims.admits(&proxy.mesh, &proxy.name, &services, &context.zone)),
+            Self::Token(Verified { claims, .. }) => {
+                allowed(claims.admits(&proxy.mesh, &proxy.name, &services, &context.zone))
+            }
             Self::Pod(_) if is_of(self, spec) => Ok(()),
             Self::Pod(pod) => Err(Status::permission_denied(format!(
                 "the token is that of pod {}/{}, and {proxy} is another",
@@ -89,29 +119,35 @@ impl Caller {
             // A pod's services are what Kubernetes says.
             Self::Certificate(_) if spec.pod.is_some() => Ok(()),
             // More services than the certificate names need a token that says so.
-            Self::Certificate(id) => match services.iter().find(|service| **service != id.service) {
-                Some(other) => Err(Status::permission_denied(format!(
-                    "the client certificate is of {id}, not of service {other}"
-                ))),
-                None => Ok(()),
-            },
+            Self::Certificate(VerifiedLeaf { id, .. }) => {
+                match services.iter().find(|service| **service != id.service) {
+                    Some(other) => Err(Status::permission_denied(format!(
+                        "the client certificate is of {id}, not of service {other}"
+                    ))),
+                    None => Ok(()),
+                }
+            }
         }
     }
 
     /// Whether the caller may run this zone ingress; `name` is its own, without the zone.
     pub(crate) fn admits_ingress(&self, context: &Context, name: &str) -> Result<(), Status> {
         match self {
-            Self::Token(claims) if !claims.mesh.is_empty() => Err(Status::permission_denied(format!(
-                "the token is for dataplanes of mesh {}, not for a zone ingress",
-                claims.mesh
-            ))),
-            Self::Token(claims) => allowed(claims.admits("", name, &[], &context.zone)),
+            Self::Token(Verified { claims, .. }) if !claims.mesh.is_empty() => {
+                Err(Status::permission_denied(format!(
+                    "the token is for dataplanes of mesh {}, not for a zone ingress",
+                    claims.mesh
+                )))
+            }
+            Self::Token(Verified { claims, .. }) => allowed(claims.admits("", name, &[], &context.zone)),
             Self::Pod(pod) if pod.ingress.as_deref() == Some(name) => Ok(()),
             Self::Pod(pod) => Err(Status::permission_denied(format!(
                 "pod {}/{} is not of zone ingress {name}",
                 pod.namespace, pod.name
             ))),
-            Self::Certificate(id) => Err(Status::permission_denied(format!("{id} is not a zone ingress"))),
+            Self::Certificate(VerifiedLeaf { id, .. }) => {
+                Err(Status::permission_denied(format!("{id} is not a zone ingress")))
+            }
         }
     }
 
@@ -129,17 +165,23 @@ impl Caller {
             return self.admits_ingress(context, own_name(context, proxy.resource()));
         }
         match self {
-            Self::Token(claims) if claims.mesh.is_empty() => Err(Status::permission_denied(format!(
-                "the token is for a zone ingress, not for dataplane {proxy}"
-            ))),
-            Self::Token(claims) => allowed(claims.admits(&proxy.mesh, &proxy.name, &[], &context.zone)),
+            Self::Token(Verified { claims, .. }) if claims.mesh.is_empty() => Err(Status::permission_denied(
+                format!("the token is for a zone ingress, not for dataplane {proxy}"),
+            )),
+            Self::Token(Verified { claims, .. }) => {
+                allowed(claims.admits(&proxy.mesh, &proxy.name, &[], &context.zone))
+            }
             Self::Pod(pod) if pod.ingress.is_none() && proxy.name == pod.proxy_name() => Ok(()),
             Self::Pod(pod) => Err(Status::permission_denied(format!(
                 "the token is that of pod {}/{}, not of {proxy}",
                 pod.namespace, pod.name
             ))),
-            Self::Certificate(id) if id.trust_domain.mesh == proxy.mesh && id.proxy == proxy.name => Ok(()),
-            Self::Certificate(id) => Err(Status::permission_denied(format!(
+            Self::Certificate(VerifiedLeaf { id, .. })
+                if id.trust_domain.mesh == proxy.mesh && id.proxy == proxy.name =>
+            {
+                Ok(())
+            }
+            Self::Certificate(VerifiedLeaf { id, .. }) => Err(Status::permission_denied(format!(
                 "the client certificate is of {id}, not of dataplane {proxy}"
             ))),
         }
@@ -176,12 +218,25 @@ impl Caller {
     /// whom a token was shown for before.
     pub(crate) fn proven_tags(&self, context: &Context, proxy: &ProxyId) -> Tags {
         match self {
-            Self::Token(claims) => claims.tags.clone(),
+            Self::Token(Verified { claims, .. }) => claims.tags.clone(),
             Self::Pod(_) => Tags::new(),
             Self::Certificate(_) => match context.store.get(&key_of(proxy)).as_deref() {
                 Some(Object { spec: Spec::Dataplane(spec), .. }) => spec.token_tags.clone(),
                 _ => Tags::new(),
             },
+        }
+    }
+
+    /// The id of the token that a dataplane's agent came with. A certificate from before they said it was given to whom the last one
+    /// was shown for.
+    pub(crate) fn proven_token_id(&self, context: &Context, proxy: &ProxyId) -> Option<String> {
+        let known = || match context.store.get(&key_of(proxy)).as_deref() {
+            Some(Object { spec: Spec::Dataplane(spec), .. }) => spec.token_id.clone(),
+            _ => None,
+        };
+        match self {
+            Self::Certificate(VerifiedLeaf { token_id: None, .. }) => known(),
+            _ => self.token_id().map(str::to_owned),
         }
     }
 
@@ -195,8 +250,12 @@ impl Caller {
         match self {
             // Which mesh it is in is what discovery says.
             Self::Pod(_) => None,
-            Self::Token(claims) => claims.name.as_ref().map(|name| ProxyId::new(&claims.mesh, name)),
-            Self::Certificate(id) => Some(ProxyId::new(&id.trust_domain.mesh, &id.proxy)),
+            Self::Token(Verified { claims, .. }) => {
+                claims.name.as_ref().map(|name| ProxyId::new(&claims.mesh, name))
+            }
+            Self::Certificate(VerifiedLeaf { id, .. }) => {
+                Some(ProxyId::new(&id.trust_domain.mesh, &id.proxy))
+            }
         }
     }
 }
@@ -213,6 +272,15 @@ pub(crate) fn refuse_excluded(
         _ => None,
     };
     reason.map_or(Ok(()), |reason| Err(excluded(proxy, &reason)))
+}
+
+/// Whether what a snapshot says of an exclusion is so by what is stored, which is newer: the agent may just have come with
+/// what lifts it, and the next snapshot is on its way.
+pub(crate) fn is_excluded(context: &Context, proxy: &ProxyId) -> bool {
+    match context.store.get(&key_of(proxy)).as_deref() {
+        Some(Object { spec: Spec::Dataplane(spec), .. }) => refuse_excluded(context, proxy, spec).is_err(),
+        _ => true,
+    }
 }
 
 /// As an agent is told.

@@ -16,7 +16,8 @@ use ursa_index::{Index, Rejection, Snapshot, SnapshotReceiver};
 use ursa_model::ProxyId;
 
 use crate::Context;
-use crate::access::{Caller, excluded};
+use crate::access::{Caller, excluded, is_excluded};
+use crate::revocation::Revocations;
 use crate::stream::{Answer, DeltaStream};
 
 /// Responses that wait for the network. More is never needed: each type has one on its way at most.
@@ -24,11 +25,12 @@ const BUFFER: usize = 8;
 
 pub(crate) struct AdsService {
     context: Context,
+    revocations: Revocations,
 }
 
 impl AdsService {
-    pub(crate) fn new(context: Context) -> Self {
-        Self { context }
+    pub(crate) fn new(context: Context, revocations: Revocations) -> Self {
+        Self { context, revocations }
     }
 }
 
@@ -51,11 +53,19 @@ impl AggregatedDiscoveryService for AdsService {
         request: Request<Streaming<DeltaDiscoveryRequest>>,
     ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
         let caller = Caller::of(&self.context, request.metadata(), request.extensions()).await?;
-        let context = self.context.clone();
+        let (context, revocations) = (self.context.clone(), self.revocations.clone());
         let requests = request.into_inner();
         let (responses, receiver) = mpsc::channel(BUFFER);
         tokio::spawn(async move {
-            if let Err(status) = serve(&context, &caller, requests, &responses).await {
+            let served = tokio::select! {
+                biased;
+                revoked = revocations.of(&caller) => {
+                    tracing::info!(token_id = caller.token_id(), "the token is revoked: the delta stream ends");
+                    Err(revoked)
+                }
+                served = serve(&context, &caller, requests, &responses) => served,
+            };
+            if let Err(status) = served {
                 let _ = responses.send(Err(status)).await;
             }
         });
@@ -81,7 +91,7 @@ async fn serve(
         ProxyStream { proxy, index: context.index.clone(), delta: DeltaStream::default(), aim: None };
     tracing::debug!(proxy = %stream.proxy, "delta stream opened");
     stream.request(&first)?;
-    let result = stream.run(snapshots, requests, responses).await;
+    let result = stream.run(context, snapshots, requests, responses).await;
     tracing::debug!(proxy = %stream.proxy, "delta stream closed");
     result
 }
@@ -97,6 +107,7 @@ struct ProxyStream {
 impl ProxyStream {
     async fn run(
         &mut self,
+        context: &Context,
         mut snapshots: SnapshotReceiver,
         mut requests: Streaming<DeltaDiscoveryRequest>,
         responses: &Sender,
@@ -110,7 +121,10 @@ impl ProxyStream {
                     }
                     if let Some(snapshot) = snapshots.borrow_and_update().as_ref() {
                         if let Some(reason) = &snapshot.exclusion {
-                            return Err(excluded(&self.proxy, reason));
+                            if is_excluded(context, &self.proxy) {
+                                return Err(excluded(&self.proxy, reason));
+                            }
+                            continue;
                         }
                         self.aim = Some(snapshot.clone());
                         self.forget_replaced(&snapshot.resources);

@@ -6,6 +6,7 @@ mod access;
 mod ads;
 mod peers;
 mod review;
+mod revocation;
 mod session;
 mod stream;
 
@@ -37,8 +38,10 @@ pub struct Context {
     pub reviewer: Option<Reviewer>,
 }
 
-/// The gRPC services.
+/// The gRPC services. To be called within a runtime.
 pub fn routes(context: Context) -> tonic::service::Routes {
-    tonic::service::Routes::new(AgentServer::new(session::AgentService::new(context.clone())))
-        .add_service(AggregatedDiscoveryServiceServer::new(ads::AdsService::new(context)))
+    let revocations = revocation::Revocations::follow(&context.store);
+    let agents = session::AgentService::new(context.clone(), revocations.clone());
+    tonic::service::Routes::new(AgentServer::new(agents))
+        .add_service(AggregatedDiscoveryServiceServer::new(ads::AdsService::new(context, revocations)))
 }

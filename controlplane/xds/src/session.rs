@@ -22,8 +22,9 @@ use ursa_proto::agent::{
 };
 
 use crate::Context;
-use crate::access::{Caller, excluded, key_of, refuse_excluded};
+use crate::access::{Caller, excluded, is_excluded, key_of, refuse_excluded};
 use crate::peers;
+use crate::revocation::{self, Revocations};
 
 /// How long an agent may take to say who it is.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,11 +38,12 @@ const SYSTEM_NAMESPACE: &str = "ursa-system";
 
 pub(crate) struct AgentService {
     context: Context,
+    revocations: Revocations,
 }
 
 impl AgentService {
-    pub(crate) fn new(context: Context) -> Self {
-        Self { context }
+    pub(crate) fn new(context: Context, revocations: Revocations) -> Self {
+        Self { context, revocations }
     }
 }
 
@@ -56,11 +58,12 @@ impl Agent for AgentService {
         request: Request<Streaming<FromAgent>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let caller = Caller::of(&self.context, request.metadata(), request.extensions()).await?;
-        let context = self.context.clone();
+        let (context, revocations) = (self.context.clone(), self.revocations.clone());
         let messages = request.into_inner();
         let (sender, receiver) = mpsc::channel(4);
         tokio::spawn(async move {
-            if let Err(status) = serve(&context, &caller, messages, &sender).await {
+            let served = serve(&context, &caller, &revocations, messages, &sender).await;
+            if let Err(status) = served {
                 let _ = sender.send(Err(status)).await;
             }
         });
@@ -90,9 +93,12 @@ impl Agent for AgentService {
         let authority = self.context.authority.current(&proxy.mesh, &grant.backend).await;
         let authority =
             authority.ok_or_else(|| Status::unavailable("the certificate authority is not ready"))?;
+        // It has waited.
+        revocation::refuse(&self.context.store, &caller)?;
+        let token_id = caller.proven_token_id(&self.context, &proxy);
         let now = Timestamp::now();
         let chain = authority
-            .sign(&csr, &grant.spiffe_id, grant.lifetime, now)
+            .sign_on_token(&csr, &grant.spiffe_id, token_id.as_deref(), grant.lifetime, now)
             .map_err(|error| Status::invalid_argument(format!("csr: {error}")))?;
         let expires = now.checked_add(grant.lifetime).unwrap_or(Timestamp::MAX);
         let certificate = Certificate { backend: grant.backend.clone(), expires, signed_at: Some(now) };
@@ -107,7 +113,9 @@ impl AgentService {
     async fn grant(&self, proxy: &ProxyId) -> Result<IdentityGrant, Status> {
         let snapshots = self.context.index.subscribe(proxy).await;
         let mut snapshots = snapshots.ok_or_else(|| Status::unavailable("the control plane is stopping"))?;
-        let is_decided = |s: &Arc<Snapshot>| s.identity.is_some() || s.exclusion.is_some();
+        let is_decided = |s: &Arc<Snapshot>| {
+            s.identity.is_some() || (s.exclusion.is_some() && is_excluded(&self.context, proxy))
+        };
         let grant = snapshots.wait_for(|snapshot| snapshot.as_ref().is_some_and(is_decided));
         match tokio::time::timeout(GRANT_TIMEOUT, grant).await {
             Ok(Ok(snapshot)) => match snapshot.as_deref() {
@@ -123,6 +131,7 @@ impl AgentService {
 async fn serve(
     context: &Context,
     caller: &Caller,
+    revocations: &Revocations,
     mut messages: Streaming<FromAgent>,
     sender: &Sender,
 ) -> Result<(), Status> {
@@ -150,7 +159,16 @@ async fn serve(
     let _ = send(sender, to_agent::Message::Welcome(welcome)).await;
     let snapshots = context.index.subscribe(&proxy).await;
     let snapshots = snapshots.ok_or_else(|| Status::unavailable("the control plane is stopping"))?;
-    let result = converse(context, &proxy, &connection, messages, snapshots, sender).await;
+    let token_id = caller.proven_token_id(context, &proxy).unwrap_or_default();
+    let result = tokio::select! {
+        // What it is told must be the token, not what follows from it for its dataplane.
+        biased;
+        revoked = revocations.of(caller) => {
+            tracing::info!(%proxy, token_id = caller.token_id(), "the token is revoked: the agent's session ends");
+            Err(revoked)
+        }
+        result = converse(context, &proxy, token_id, &connection, messages, snapshots, sender) => result,
+    };
     context.index.observe(&proxy, |insight| {
         insight.connected = false;
         insight.disconnected_at = Some(Timestamp::now());
@@ -193,7 +211,9 @@ async fn register(context: &Context, caller: &Caller, hello: &Hello) -> Result<P
         }
     })?;
     if let Spec::Dataplane(spec) = &mut object.spec {
-        spec.token_tags = caller.proven_tags(context, &ProxyId::new(&spec.mesh, &object.meta.name));
+        let proxy = ProxyId::new(&spec.mesh, &object.meta.name);
+        spec.token_tags = caller.proven_tags(context, &proxy);
+        spec.token_id = caller.proven_token_id(context, &proxy);
     }
     let problems = ursa_policy::validate(&object);
     if !problems.is_empty() {
@@ -247,7 +267,15 @@ async fn register(context: &Context, caller: &Caller, hello: &Hello) -> Result<P
 /// A token that names no dataplane must not take over one that runs elsewhere.
 fn refuse_double(context: &Context, caller: &Caller, proxy: &ProxyId, object: &Object) -> Result<(), Status> {
     let connected = context.index.insights().get(proxy).is_some_and(|insight| insight.connected);
-    let moved = context.store.get(&key_of(proxy)).is_some_and(|known| known.spec != object.spec);
+    let moved = context.store.get(&key_of(proxy)).is_some_and(|known| {
+        match (&known.spec, &object.spec) {
+            // Another token moves nothing.
+            (Spec::Dataplane(known), Spec::Dataplane(spec)) => {
+                *known != ursa_crds::DataplaneSpec { token_id: known.token_id.clone(), ..spec.clone() }
+            }
+            (known, spec) => known != spec,
+        }
+    });
     if connected && moved && !caller.is_bound_to(proxy) {
         return Err(Status::already_exists(format!(
             "dataplane {proxy} is connected from elsewhere with another specification; choose another name, or use a token that names it"
@@ -259,6 +287,7 @@ fn refuse_double(context: &Context, caller: &Caller, proxy: &ProxyId, object: &O
 async fn converse(
     context: &Context,
     proxy: &ProxyId,
+    token_id: String,
     connection: &Connection,
     mut messages: Streaming<FromAgent>,
     mut snapshots: SnapshotReceiver,
@@ -275,7 +304,10 @@ async fn converse(
                 }
                 let snapshot = snapshots.borrow_and_update().clone();
                 if let Some(reason) = snapshot.as_ref().and_then(|snapshot| snapshot.exclusion.as_ref()) {
-                    return Err(excluded(proxy, reason));
+                    if is_excluded(context, proxy) {
+                        return Err(excluded(proxy, reason));
+                    }
+                    continue;
                 }
                 let names = snapshot.as_ref().and_then(|snapshot| snapshot.names.clone());
                 if let Some(names) = names.filter(|names| named.as_ref() != Some(names)) {
@@ -287,7 +319,7 @@ async fn converse(
                 }
                 let identity = snapshot.as_ref().map(|snapshot| snapshot.identity.clone());
                 if identity.is_some() && identity != told {
-                    let message = to_agent::Message::Identity(wire_identity(identity.as_ref().and_then(Option::as_ref)));
+                    let message = to_agent::Message::Identity(wire_identity(identity.as_ref().and_then(Option::as_ref), &token_id));
                     told = identity;
                     if send(sender, message).await.is_err() {
                         return Ok(());
@@ -334,13 +366,14 @@ fn wire_names(names: &Names) -> ursa_proto::agent::Names {
     ursa_proto::agent::Names { names: names.iter().map(name).collect() }
 }
 
-fn wire_identity(grant: Option<&IdentityGrant>) -> Identity {
+fn wire_identity(grant: Option<&IdentityGrant>, token_id: &str) -> Identity {
     match grant {
         None => Identity::default(),
         Some(IdentityGrant { spiffe_id, backend: _, signer, lifetime }) => Identity {
             spiffe_id: spiffe_id.to_string(),
             signer: signer.clone(),
             lifetime_ms: lifetime.as_millis().try_into().unwrap_or(u64::MAX),
+            token_id: token_id.to_owned(),
         },
     }
 }

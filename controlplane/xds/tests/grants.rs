@@ -215,6 +215,7 @@ fn pod(namespace: &str) -> (ObjectKey, Option<Object>) {
             outbound: Vec::new(),
         },
         token_tags: BTreeMap::new(),
+        token_id: None,
         pod: Some(Pod {
             namespace: namespace.into(),
             uid: "u".into(),

@@ -6,6 +6,7 @@
 mod fingerprint;
 mod identity;
 mod proxy;
+mod token_id;
 
 pub use fingerprint::{Fingerprint, fingerprint, hex};
 pub use identity::{IdentityPattern, ParseSpiffeIdError, SpiffeId, TrustBundle, TrustDomain};
@@ -13,3 +14,4 @@ pub use proxy::{
     Balancer, Capture, Destination, DestinationId, Endpoint, EndpointSet, EndpointState, Inbound, InboundTls,
     IngressRoute, Outbound, Protocol, ProxyId, ProxyModel, Share, UpstreamTls, VIRTUAL_ADDRESSES,
 };
+pub use token_id::{TOKEN_ID_OID, decode_token_id, encode_token_id};

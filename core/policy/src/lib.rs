@@ -28,4 +28,4 @@ pub use input::{Instance, MeshInput, RemoteService, RemoteZone, ServiceAddress};
 pub use selector::has_in_zone;
 pub use validate::{token_tag_problems, validate, validate_among};
 pub use view::MeshView;
-pub use workload::exclusion;
+pub use workload::{exclusion, revocation};

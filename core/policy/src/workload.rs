@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ursa_crds::{DataplaneSpec, MeshSpec, Object, Pod, Spec, Tags, tag};
+use ursa_crds::{DataplaneSpec, MeshSpec, Object, Pod, RevokedToken, Spec, Tags, tag};
 use ursa_model::SpiffeId;
 
 use crate::grants::{Place, is_declared, is_member, may_carry_name, may_carry_tag};
@@ -80,12 +80,23 @@ pub fn exclusion(name: &str, mesh: &MeshSpec, zone: &str, dataplane: &DataplaneS
         // What a pod is called follows from what is granted to it.
         return None;
     }
+    if let Some(reason) = dataplane.token_id.as_deref().and_then(|id| revocation(mesh, id)) {
+        return Some(reason);
+    }
     let services = dataplane.networking.inbound.iter().map(ursa_crds::Inbound::service);
     let taken = services.into_iter().find(|service| !may_carry_name(mesh, place, service))?;
     Some(format!(
         "mesh {name} grants the service name {taken} to other zones, not to {zone}: add the zone to Mesh.spec.services of \
          {name}, under {taken}"
     ))
+}
+
+/// Why a data-plane token is not taken in a mesh any more, for people; `None` if it was not revoked.
+pub fn revocation(mesh: &MeshSpec, token_id: &str) -> Option<String> {
+    let RevokedToken { id, revoked_at, expires_at: _, reason } = mesh.revoked_token(token_id)?;
+    let at = revoked_at.map(|at| format!(" at {at:.0}")).unwrap_or_default();
+    let why = reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+    Some(format!("token {id} was revoked{at}{why}: ask for another (`ursactl generate dataplane-token`)"))
 }
 
 /// The same address under the name that is in force.

@@ -9,7 +9,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rcgen::{KeyPair, PublicKeyData};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use ursa_model::SpiffeId;
+use ursa_model::{SpiffeId, TOKEN_ID_OID, decode_token_id};
+use x509_parser::asn1_rs::Oid;
+use x509_parser::error::X509Error;
 use x509_parser::prelude::{ASN1Time, FromDer, GeneralName, X509Certificate};
 
 /// What is known of a workload's certificate.
@@ -21,6 +23,8 @@ pub struct Leaf {
     pub not_before: SystemTime,
     /// Valid until.
     pub not_after: SystemTime,
+    /// The id of the token that it was signed on, if it says one.
+    pub token_id: Option<String>,
     /// Tells it from all others: hexadecimal serial number, and end of validity.
     pub fingerprint: String,
 }
@@ -72,7 +76,14 @@ pub fn check(chain_pem: &str, key: &KeyPair, now: SystemTime) -> Result<Leaf, Le
         let _ = write!(fingerprint, "{byte:02x}"); // A String takes everything.
     }
     let _ = write!(fingerprint, "-{}", certificate.validity().not_after.timestamp());
-    Ok(Leaf { spiffe_id, not_before, not_after, fingerprint })
+    let token_id = token_id(&certificate).map_err(|error| unreadable(&error))?;
+    Ok(Leaf { spiffe_id, not_before, not_after, token_id, fingerprint })
+}
+
+fn token_id(certificate: &X509Certificate<'_>) -> Result<Option<String>, X509Error> {
+    let Ok(oid) = Oid::from(&TOKEN_ID_OID) else { return Ok(None) };
+    let extension = certificate.get_extension_unique(&oid)?;
+    Ok(extension.and_then(|extension| decode_token_id(extension.value)).map(str::to_owned))
 }
 
 fn system_time(time: ASN1Time) -> SystemTime {
@@ -103,6 +114,7 @@ mod tests {
         let leaf = check(&signed(&[ID], &key), &key, SystemTime::now()).unwrap();
         assert_eq!(leaf.spiffe_id.to_string(), ID);
         assert_eq!(leaf.not_before, UNIX_EPOCH + Duration::from_hours(473_352));
+        assert_eq!(leaf.token_id, None);
     }
 
     #[test]

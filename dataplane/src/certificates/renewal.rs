@@ -1,7 +1,8 @@
 //! When a certificate is due.
 //!
 //! Invariant: a certificate is renewed when two thirds of the time for which it was given have passed, give or take
-//! 5 %, and at once when it names another identity or signer than the control plane announces.
+//! 5 %, and at once when it names another identity or signer than the control plane announces, or was signed on another
+//! token before that.
 
 use std::time::{Duration, SystemTime};
 
@@ -17,11 +18,15 @@ pub enum Announced {
     /// A certificate.
     Identity {
         /// For whom.
-        spiffe_id: SpiffeId,
+        spiffe_id: Box<SpiffeId>,
         /// By whom; opaque.
         signer: String,
         /// For how long.
         lifetime: Duration,
+        /// The id of the token that this proxy came with, if with any.
+        token_id: Option<String>,
+        /// When it was announced.
+        heard: SystemTime,
     },
 }
 
@@ -51,8 +56,12 @@ pub fn next(announced: Option<&Announced>, held: Option<&Held>, now: SystemTime)
     match (announced, held) {
         (None, _) | (Some(Announced::Off), None) => Step::Wait,
         (Some(Announced::Off), Some(_)) => Step::Drop,
-        (Some(Announced::Identity { spiffe_id, signer, lifetime }), held) => {
-            let fits = held.filter(|held| held.leaf.spiffe_id == *spiffe_id && held.signer == *signer);
+        (Some(Announced::Identity { spiffe_id, signer, lifetime, token_id, heard }), held) => {
+            let fits = held.filter(|held| held.leaf.spiffe_id == **spiffe_id && held.signer == *signer);
+            // The token that it was signed on may be revoked. What was signed since is as new as the token file.
+            let fits = fits.filter(|held| {
+                token_id.is_none() || held.leaf.token_id == *token_id || held.issued >= *heard
+            });
             // A shorter lifetime holds for what was given before, too.
             let due = fits
                 .map(|held| due(held.issued, held.leaf.not_after, held.lifetime.min(*lifetime), held.jitter));
@@ -60,7 +69,7 @@ pub fn next(announced: Option<&Announced>, held: Option<&Held>, now: SystemTime)
             let sane = held.is_none_or(|held| now >= held.issued);
             match due.and_then(|due| due.duration_since(now).ok()).filter(|left| sane && !left.is_zero()) {
                 Some(left) => Step::Keep { left },
-                None => Step::Sign { spiffe_id: spiffe_id.clone(), lifetime: *lifetime },
+                None => Step::Sign { spiffe_id: SpiffeId::clone(spiffe_id), lifetime: *lifetime },
             }
         }
     }
@@ -107,13 +116,21 @@ mod tests {
                 spiffe_id: id("web-1"),
                 not_before: at(-1.0),
                 not_after: at(24.0),
+                token_id: Some("one".into()),
                 fingerprint: String::new(),
             },
         }
     }
 
     fn announced(proxy: &str, signer: &str, lifetime: Duration) -> Announced {
-        Announced::Identity { spiffe_id: id(proxy), signer: signer.into(), lifetime }
+        let token_id = Some("one".into());
+        Announced::Identity {
+            spiffe_id: Box::new(id(proxy)),
+            signer: signer.into(),
+            lifetime,
+            token_id,
+            heard: at(0.5),
+        }
     }
 
     fn hours_left(announced: &Announced, held: &Held, hour: f64) -> Option<f64> {
@@ -155,6 +172,23 @@ mod tests {
         assert_eq!(hours_left(&announced("web-2", "ca-1", DAY), &held(), 0.0), None);
         assert_eq!(hours_left(&announced("web-1", "ca-2", DAY), &held(), 0.0), None);
         assert!(matches!(next(Some(&announced("web-1", "ca-1", DAY)), None, at(0.0)), Step::Sign { .. }));
+    }
+
+    #[test]
+    fn a_certificate_signed_on_another_token_is_due_at_once_and_only_once() {
+        let announced = |token: Option<&str>| {
+            let token_id = token.map(str::to_owned);
+            let (spiffe_id, signer) = (Box::new(id("web-1")), "ca-1".into());
+            Announced::Identity { spiffe_id, signer, lifetime: DAY, token_id, heard: at(1.0) }
+        };
+        assert_eq!(hours_left(&announced(Some("one")), &held(), 1.0), Some(15.0));
+        assert_eq!(hours_left(&announced(None), &held(), 1.0), Some(15.0));
+        assert_eq!(hours_left(&announced(Some("two")), &held(), 1.0), None);
+        let unsaid = Held { leaf: Leaf { token_id: None, ..held().leaf }, ..held() };
+        assert_eq!(hours_left(&announced(Some("one")), &unsaid, 1.0), None, "signed before tokens had ids");
+        // The token file has changed once more since the announcement.
+        let newer = Held { issued: at(1.0), ..held() };
+        assert!(hours_left(&announced(Some("two")), &newer, 1.0).is_some());
     }
 
     #[test]

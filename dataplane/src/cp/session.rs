@@ -185,13 +185,15 @@ fn name(Name { name, addresses }: Name) -> (String, Addresses) {
 }
 
 fn parse(
-    Identity { spiffe_id, signer, lifetime_ms }: Identity,
+    Identity { spiffe_id, signer, lifetime_ms, token_id }: Identity,
 ) -> Result<Announced, ursa_model::ParseSpiffeIdError> {
     if spiffe_id.is_empty() {
         return Ok(Announced::Off);
     }
-    let spiffe_id = spiffe_id.parse()?;
-    Ok(Announced::Identity { spiffe_id, signer, lifetime: Duration::from_millis(lifetime_ms) })
+    let spiffe_id = Box::new(spiffe_id.parse()?);
+    let (lifetime, heard) = (Duration::from_millis(lifetime_ms), SystemTime::now());
+    let token_id = Some(token_id).filter(|id| !id.is_empty());
+    Ok(Announced::Identity { spiffe_id, signer, lifetime, token_id, heard })
 }
 
 #[cfg(test)]
@@ -203,7 +205,12 @@ mod tests {
         let announced = watch::Sender::new(None);
         let names = watch::Sender::new(Arc::default());
         let say = |spiffe_id: &str| {
-            let identity = Identity { spiffe_id: spiffe_id.into(), signer: "ca".into(), lifetime_ms: 60_000 };
+            let identity = Identity {
+                spiffe_id: spiffe_id.into(),
+                signer: "ca".into(),
+                lifetime_ms: 60_000,
+                token_id: String::new(),
+            };
             heard(ToAgent { message: Some(to_agent::Message::Identity(identity)) }, &announced, &names);
         };
         say("");

@@ -25,7 +25,8 @@ fn model(port: u16, application: std::net::SocketAddr, authorities: &[&ZoneCa]) 
 }
 
 fn is_the_proxys(certificate: &CertificateDer<'_>, authority_pem: &str) -> bool {
-    verify_leaf(&[certificate.as_ref()], authority_pem, Timestamp::now()).is_ok_and(|id| id == spiffe_id())
+    verify_leaf(&[certificate.as_ref()], authority_pem, Timestamp::now())
+        .is_ok_and(|leaf| leaf.id == spiffe_id())
 }
 
 #[tokio::test(flavor = "multi_thread")]

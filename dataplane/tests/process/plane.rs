@@ -221,6 +221,7 @@ impl Agent for Shared {
                         spiffe_id: spiffe_id().to_string(),
                         signer: authority.signer().into(),
                         lifetime_ms: u64::try_from(lifetime.as_millis()).unwrap(),
+                        token_id: String::new(),
                     },
                 };
                 if said.as_ref() != Some(&identity) {

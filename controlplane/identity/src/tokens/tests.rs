@@ -21,10 +21,58 @@ fn a_token_says_what_it_was_issued_for() {
     let tokens = Tokens::generate().unwrap();
     let again = Tokens::from_private_pem(tokens.private_pem()).unwrap();
     let issued = tokens.issue_dataplane(&claims(), HOUR, now()).unwrap();
-    assert_eq!(again.verify_dataplane(&issued.token, now()), Ok(claims()));
+    let verified = again.verify_dataplane(&issued.token, now()).unwrap();
+    assert_eq!((verified.claims, verified.issued_at), (claims(), now()));
     assert_eq!(again.verify_dataplane(&issued.token, issued.expires_at), Err(TokenError::Expired));
     let early = now() - jiff::SignedDuration::from_secs(120);
     assert_eq!(again.verify_dataplane(&issued.token, early), Err(TokenError::NotYet));
+}
+
+#[test]
+fn each_token_has_an_id_that_whoever_holds_it_cannot_change() {
+    let tokens = Tokens::generate().unwrap();
+    let [one, other] = [(); 2].map(|()| tokens.issue_dataplane(&claims(), HOUR, now()).unwrap());
+    let id = |token: &str| tokens.verify_dataplane(token, now()).unwrap().id;
+    assert_ne!(id(&one.token), id(&other.token), "the same claims, issued at once");
+    assert!(id(&one.token).len() == 32 && id(&one.token).bytes().all(|b| b.is_ascii_hexdigit()));
+    let read = read_unverified(&one.token).unwrap();
+    let expected = Unverified {
+        id: id(&one.token),
+        mesh: "default".into(),
+        expires_at: Timestamp::from_second(one.expires_at.as_second()).unwrap(),
+    };
+    assert_eq!(read, expected, "also by who does not know the key");
+
+    // As tokens were before they had one.
+    let second = now().as_second();
+    let without = Envelope {
+        jti: None,
+        aud: DataplaneClaims::AUDIENCE.into(),
+        iat: second,
+        nbf: second,
+        exp: second + 3600,
+        ursa: claims(),
+    };
+    let token = jsonwebtoken::encode(&Header::new(Algorithm::ES256), &without, &tokens.encoding).unwrap();
+    let (signed, _) = token.rsplit_once('.').unwrap();
+    let again = jsonwebtoken::encode(&Header::new(Algorithm::ES256), &without, &tokens.encoding).unwrap();
+    assert!(again.starts_with(signed), "signed again it may look different, and is the same token");
+    assert_eq!(id(&token), id(&again));
+    assert_eq!(read_unverified(&token).unwrap().id, id(&token));
+    assert_eq!(id(&token).len(), 32);
+
+    let nameless = Envelope { jti: Some(String::new()), ..without };
+    let nameless = jsonwebtoken::encode(&Header::new(Algorithm::ES256), &nameless, &tokens.encoding).unwrap();
+    assert_eq!(tokens.verify_dataplane(&nameless, now()), Err(TokenError::Malformed));
+}
+
+#[test]
+fn only_a_data_plane_token_is_read_unverified() {
+    let tokens = Tokens::generate().unwrap();
+    let zone = tokens.issue_zone(&ZoneClaims { zone: "east".into(), uid: "u".into() }, HOUR, now()).unwrap();
+    assert!(matches!(read_unverified(&zone.token), Err(TokenError::Audience(_))));
+    assert_eq!(read_unverified(""), Err(TokenError::Empty));
+    assert_eq!(read_unverified("a.b.c"), Err(TokenError::Malformed));
 }
 
 #[test]

@@ -15,6 +15,11 @@ pub(super) fn check(spec: &DataplaneSpec, problems: &mut Problems) {
     let networking = &spec.networking;
     problems.require(spec.pod.is_none(), "spec.pod", "pods are discovered, not described");
     tags::check_proven(&spec.token_tags, "spec.tokenTags", problems);
+    problems.require(
+        spec.token_id.as_ref().is_none_or(|id| (1..=64).contains(&id.len())),
+        "spec.tokenId",
+        "is written by the control plane: leave it out",
+    );
     let captured = networking.capture.is_some();
     address(networking.address, "spec.networking.address", problems);
     problems.require(

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ursa_crds::{CaType, GrantedService, IdentityTag, Members, MeshSpec, Mtls};
+use ursa_crds::{CaType, GrantedService, IdentityTag, Members, MeshSpec, Mtls, RevokedToken};
 use ursa_model::SpiffeId;
 
 use super::Problems;
@@ -22,6 +22,26 @@ pub(super) fn check(spec: &MeshSpec, problems: &mut Problems) {
     }
     check_services(&spec.services, problems);
     check_identity_tags(&spec.identity_tags, problems);
+    check_revoked_tokens(spec.revoked_tokens.as_deref().unwrap_or_default(), problems);
+}
+
+fn check_revoked_tokens(tokens: &[RevokedToken], problems: &mut Problems) {
+    problems.at_most(1000, tokens.len(), "spec.revokedTokens");
+    let mut ids = BTreeSet::new();
+    for (position, RevokedToken { id, reason, revoked_at: _, expires_at: _ }) in tokens.iter().enumerate() {
+        let field = format!("spec.revokedTokens[{position}]");
+        problems.require(
+            id.len() <= 64 && SpiffeId::is_segment(id),
+            format!("{field}.id"),
+            "must be the id of a token: 1 to 64 of [A-Za-z0-9._-]",
+        );
+        problems.require(ids.insert(id), format!("{field}.id"), "another entry has this id");
+        problems.require(
+            reason.as_ref().is_none_or(|reason| (1..=256).contains(&reason.chars().count())),
+            format!("{field}.reason"),
+            "must be 1 to 256 characters, or left out",
+        );
+    }
 }
 
 fn check_services(services: &[GrantedService], problems: &mut Problems) {
