@@ -19,6 +19,7 @@ mod mesh_zone;
 mod mesh_zone_insight;
 mod object;
 mod revoked_token;
+pub mod schema;
 mod secret;
 mod status;
 mod structural;

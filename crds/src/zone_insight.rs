@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
     doc = "What global observes of one zone's control plane. Written by global only.",
     printcolumn(name = "Connected", type_ = "boolean", json_path = ".spec.connected"),
     printcolumn(name = "Version", type_ = "string", json_path = ".spec.version"),
+    printcolumn(name = "Schema", type_ = "integer", json_path = ".spec.schema"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     crates(kube_core = "::kube_core")
 )]
@@ -35,4 +36,15 @@ pub struct ZoneInsightSpec {
     /// Version of its control plane.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub version: String,
+    /// The newest schema that its control plane speaks; 0: it never said.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub schema: u32,
+    /// Why it cannot connect, if it speaks no schema that global speaks.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub incompatible: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+fn is_zero(schema: &u32) -> bool {
+    *schema == 0
 }

@@ -144,14 +144,18 @@ pub async fn install_operator() -> anyhow::Result<()> {
 /// Installs a control plane with these arguments of `ursactl install control-plane`, and waits until it is ready.
 pub async fn install_control_plane(arguments: &[&str]) -> anyhow::Result<()> {
     apply(&ursactl(&[&["install", "control-plane"], arguments].concat()).await?).await?;
-    let ours = image("ursa")?;
-    eventually("the ControlPlane is ready in this build's version", Duration::from_mins(2), async || {
+    control_plane_runs(&image("ursa")?).await
+}
+
+/// Waits until all replicas of the control plane and the webhook run this image, and are ready.
+pub async fn control_plane_runs(image: &str) -> anyhow::Result<()> {
+    eventually(&format!("the ControlPlane is ready with {image}"), Duration::from_mins(2), async || {
         let cp: Value = json(&["--namespace", SYSTEM, "get", "controlplane", "ursa"]).await?;
         anyhow::ensure!(condition(&cp, "Ready").as_deref() == Some("True"), "{}", cp["status"]);
         for part in ["ursa-cp", "ursa-webhook"] {
             let deployment = json(&["--namespace", SYSTEM, "get", "deployment", part]).await?;
             let running = &deployment["spec"]["template"]["spec"]["containers"][0]["image"];
-            anyhow::ensure!(*running == ours.as_str(), "{part} runs {running}");
+            anyhow::ensure!(*running == image, "{part} runs {running}");
             let (spec, status) = (&deployment["spec"], &deployment["status"]);
             anyhow::ensure!(
                 status["updatedReplicas"] == spec["replicas"] && status["replicas"] == spec["replicas"]

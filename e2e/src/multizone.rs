@@ -60,7 +60,11 @@ pub struct Multizone {
 impl Multizone {
     /// Starts it all for the test of this name.
     pub async fn start(test: &str) -> anyhow::Result<Self> {
-        let world = World::new(test)?;
+        Self::start_in(World::new(test)?).await
+    }
+
+    /// The same in a world that there is.
+    pub async fn start_in(world: World) -> anyhow::Result<Self> {
         let global = world.global().await?;
         let mut zones = Vec::new();
         for (name, number) in ZONES.into_iter().zip(1..) {

@@ -20,6 +20,8 @@ const START: Duration = Duration::from_secs(30);
 pub struct World {
     /// Loopback addresses.
     pub addresses: Addresses,
+    /// What control planes speak that are made from now on, if it is not the newest schema.
+    pub schema: Option<u32>,
     folder: PathBuf,
     sockets: TempDir,
 }
@@ -36,6 +38,7 @@ impl World {
         println!("logs: {}", folder.join("logs").display());
         Ok(Self {
             addresses: Addresses::take()?,
+            schema: None,
             folder,
             sockets: tempfile::Builder::new().prefix("ursa-").tempdir()?,
         })
@@ -99,6 +102,7 @@ impl World {
             logs: self.logs(),
             name: name.to_owned(),
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+            schema: self.schema,
             process: None,
         };
         plane.start().await?;
@@ -171,15 +175,33 @@ pub struct ControlPlane {
     logs: PathBuf,
     name: String,
     args: Vec<String>,
+    schema: Option<u32>,
     process: Option<Process>,
 }
 
 impl ControlPlane {
+    /// Ends it, and starts it again as the version of this tree.
+    pub async fn upgrade(&mut self) -> anyhow::Result<()> {
+        if let Some(mut process) = self.process.take() {
+            process.stop()?;
+        }
+        self.schema = None;
+        self.start().await
+    }
+
+    /// From its next start on it is of the version that had this schema.
+    pub fn downgrade(&mut self, schema: u32) {
+        self.schema = Some(schema);
+    }
+
     /// Starts it, or starts it again, and waits until it is ready.
     pub async fn start(&mut self) -> anyhow::Result<()> {
         let at = |port| SocketAddr::new(self.host, port).to_string();
         let mut command = Command::new(binary("ursa-cp")?);
         command.arg("run").args(&self.args).arg("--data-dir").arg(&self.data);
+        if let Some(schema) = self.schema {
+            command.args(["--schema", &schema.to_string()]);
+        }
         for (flag, port) in [
             ("--api-http", 5681),
             ("--api-https", 5682),

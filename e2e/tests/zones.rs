@@ -7,5 +7,6 @@ mod zones {
     mod rotation;
     mod talk;
     mod truth;
+    mod upgrade;
     mod world;
 }

@@ -1,6 +1,6 @@
-//! Resources as users send them.
+//! Resources as users send them, and what of them an older version gets.
 
-use ursa_crds::{DecodeError, decode, decode_value, parse_documents};
+use ursa_crds::{DecodeError, decode, decode_value, parse_documents, schema};
 
 /// YAML or JSON of any kind: what is accepted survives being stored, and what is refused is refused with words.
 pub fn resource(bytes: &[u8]) {
@@ -19,6 +19,15 @@ pub fn resource(bytes: &[u8]) {
             assert!(!problem.field.is_empty() && !problem.message.is_empty(), "{problem:?}");
         }
         let shown = object.to_value();
+        for version in
+            (schema::OLDEST..schema::CURRENT).filter(|version| schema::knows(object.kind(), *version))
+        {
+            let mut sent = shown.clone();
+            schema::prune(object.kind(), &mut sent, version);
+            assert_eq!(schema::check(object.kind(), &sent, version), Ok(()));
+            let taken = decode_value(&sent).map(|object| object.to_value());
+            assert_eq!(taken.as_ref(), Ok(&sent), "a copy is what was sent");
+        }
         assert!(object.kind().info().name != "Secret" || shown["spec"].get("value").is_none(), "{shown}");
     }
 }

@@ -95,8 +95,9 @@ fn frames() -> Vec<Vec<u8>> {
         let item = Item { key: Some(key.clone()), version: "1".into(), object };
         let delta = Delta { sequence: 1, upserts: vec![item], removals: vec![key.clone()] };
         let held = vec![Held { key: Some(key), version: "1".into() }];
-        let hello = ZoneHello { zone: "east".into(), version: "1".into(), held: held.clone() };
-        let welcome = GlobalWelcome { epoch: "e".into(), adopted: false, held };
+        let (zone, version) = ("east".into(), "1".into());
+        let hello = ZoneHello { zone, version, held: held.clone(), ..ZoneHello::default() };
+        let welcome = GlobalWelcome { epoch: "e".into(), held, ..GlobalWelcome::default() };
         for message in [from_zone::Message::Delta(delta.clone()), from_zone::Message::Hello(hello)] {
             seeds.push([vec![0], FromZone { message: Some(message) }.encode_to_vec()].concat());
         }

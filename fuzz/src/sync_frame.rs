@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use prost::Message as _;
+use ursa_crds::schema::CURRENT;
 use ursa_crds::{Kind, ObjectKey};
 use ursa_proto::sync::{Delta, FromGlobal, FromZone, from_global, from_zone};
 use ursa_sync::{Outgoing, ownership, wire};
@@ -19,20 +20,24 @@ pub fn sync_frame(bytes: &[u8]) {
     if direction % 2 == 0 {
         match FromZone::decode(frame).ok().and_then(|frame| frame.message) {
             Some(from_zone::Message::Delta(delta)) => from_the_zone(&delta),
-            Some(from_zone::Message::Hello(hello)) => bring_up(wire::read_held(hello.held).collect()),
+            Some(from_zone::Message::Hello(hello)) => {
+                bring_up(wire::read_held(hello.held, CURRENT).collect())
+            }
             _ => {}
         }
     } else {
         match FromGlobal::decode(frame).ok().and_then(|frame| frame.message) {
             Some(from_global::Message::Delta(delta)) => from_global_itself(&delta),
-            Some(from_global::Message::Welcome(welcome)) => bring_up(wire::read_held(welcome.held).collect()),
+            Some(from_global::Message::Welcome(welcome)) => {
+                bring_up(wire::read_held(welcome.held, CURRENT).collect())
+            }
             _ => {}
         }
     }
 }
 
 fn from_the_zone(delta: &Delta) {
-    for object in delta.upserts.iter().filter_map(|item| wire::read_object(item).ok()) {
+    for object in delta.upserts.iter().filter_map(|item| wire::read_object(item, CURRENT).ok()) {
         if ownership::check_from_zone(&object, ZONE).is_ok() {
             assert_eq!(ownership::owning_zone(&object), Some(ZONE), "{}", object.key());
             assert!(object.meta.name.starts_with(ZONE), "{}", object.key());
@@ -40,12 +45,12 @@ fn from_the_zone(delta: &Delta) {
         }
     }
     for key in &delta.removals {
-        let _ = wire::read_key(key.clone());
+        let _ = wire::read_key(key.clone(), CURRENT);
     }
 }
 
 fn from_global_itself(delta: &Delta) {
-    for object in delta.upserts.iter().filter_map(|item| wire::read_object(item).ok()) {
+    for object in delta.upserts.iter().filter_map(|item| wire::read_object(item, CURRENT).ok()) {
         if ownership::check_from_global(&object, ZONE).is_ok() {
             assert_ne!(ownership::owning_zone(&object), Some(ZONE), "{}", object.key());
             let never =

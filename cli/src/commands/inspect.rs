@@ -17,7 +17,8 @@ pub(crate) async fn run(common: &Common, environment: &Environment, inspect: &In
     let (titles, row, value): (&[&str], Row, Value) = match inspect {
         Inspect::Meshes => (&["NAME", "MTLS", "SERVICES", "INSTANCES"], mesh_row, meshes(&client).await?),
         Inspect::Zones => {
-            (&["NAME", "STATE", "BEHIND", "HEARD", "VERSION"], zone_row, client.get(&["zones+state"]).await?)
+            let titles = &["NAME", "STATE", "BEHIND", "HEARD", "VERSION", "SCHEMA"];
+            (titles, zone_row, client.get(&["zones+state"]).await?)
         }
         Inspect::Services => {
             let services = client.get(&["meshes", mesh, "services"]).await?;
@@ -36,7 +37,14 @@ pub(crate) async fn run(common: &Common, environment: &Environment, inspect: &In
         return output::print(&text);
     }
     let rows: Vec<_> = value["items"].as_array().into_iter().flatten().map(row).collect();
-    output::print(&table::render(titles, &rows))
+    let mut shown = table::render(titles, &rows);
+    for item in value["items"].as_array().into_iter().flatten() {
+        // Why a zone cannot connect.
+        if let Some(reason) = item["incompatible"].as_str() {
+            shown.extend([text(&item["name"]), format!(": {reason}\n")]);
+        }
+    }
+    output::print(&shown)
 }
 
 /// One dataplane. What is no table people read as YAML; below policies, which do not judge them, and insight stands whom
@@ -82,7 +90,9 @@ fn zone_row(zone: &Value) -> Vec<String> {
     let heard = since(&zone["heardAt"]);
     let behind =
         zone["secondsBehind"].as_u64().map_or_else(|| "-".to_owned(), |seconds| format!("{seconds}s"));
-    vec![text(&zone["name"]), text(&zone["state"]), behind, heard, text(&zone["version"])]
+    let [name, state, version, schema] =
+        ["name", "state", "version", "schema"].map(|field| text(&zone[field]));
+    vec![name, state, behind, heard, version, schema]
 }
 
 fn service_row(service: &Value) -> Vec<String> {

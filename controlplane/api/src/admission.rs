@@ -10,7 +10,7 @@ use axum::extract::State;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
-use ursa_crds::{GROUP, Kind, Object};
+use ursa_crds::{GROUP, Kind, Object, schema};
 use ursa_store::Store;
 
 use crate::body::Whole;
@@ -61,7 +61,7 @@ pub(crate) async fn review(State(state): State<ApiState>, body: Whole) -> Result
     }
     let Review { api_version, request } = serde_json::from_slice(&body.0)
         .map_err(|error| Problem::bad_request(format!("this is no AdmissionReview: {error}")))?;
-    let judged = match change(&request) {
+    let judged = match change(&request, state.schema) {
         Ok(None) => Ok(()),
         Ok(Some(change)) => patiently(&state.store, &change).await,
         Err(problem) => Err(problem),
@@ -75,7 +75,7 @@ pub(crate) async fn review(State(state): State<ApiState>, body: Whole) -> Result
 }
 
 /// What is judged of a request; `None`: nothing.
-fn change(request: &Request) -> Result<Option<Change>, Problem> {
+fn change(request: &Request, schema: u32) -> Result<Option<Change>, Problem> {
     let Some(kind) = Kind::by_name(&request.kind.kind) else { return Ok(None) };
     if request.kind.group != (if kind == Kind::Secret { "" } else { GROUP }) {
         return Ok(None);
@@ -90,6 +90,7 @@ fn change(request: &Request) -> Result<Option<Change>, Problem> {
     } else if is_going(&request.object) {
         None
     } else {
+        schema::check(kind, &request.object, schema).map_err(|problem| Problem::invalid(vec![problem]))?;
         Some(Change::Put(read(&request.object)?))
     })
 }

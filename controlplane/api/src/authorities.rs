@@ -4,14 +4,14 @@
 //! that both are trusted on the way.
 
 use ursa_crds::{
-    CaBackend, CaType, Kind, MeshSpec, MeshZoneSpec, Object, ObjectKey, Problem as FieldProblem, Spec,
+    CaBackend, CaType, Kind, MeshSpec, MeshZoneSpec, Object, ObjectKey, Problem as FieldProblem, Spec, schema,
 };
 use ursa_index::provided;
 use ursa_policy::is_member_zone;
 use ursa_store::Store;
 
 use crate::problem::Problem;
-use crate::standing::enforcement;
+use crate::standing::{enforcement, zone_schema};
 
 /// What is wrong with writing this object.
 pub(crate) fn check(store: &Store, object: &Object) -> Result<(), Problem> {
@@ -119,6 +119,12 @@ fn distributed(
     let trusted: Vec<(String, u64)> =
         members().map(|(zone, of)| ursa_index::trusts(zone, &of.roots)).collect();
     for (zone, _) in members() {
+        if let Some(schema) = zone_schema(store, zone).filter(|of| !schema::knows(Kind::MeshZoneInsight, *of))
+        {
+            return Err(Problem::conflict(format!(
+                "backend {backend} cannot sign yet: zone {zone} runs schema {schema}, which does not tell whether its proxies trust it; upgrade the zone first"
+            )));
+        }
         for (uid, generation) in &trusted {
             let of = enforcement(store, mesh, zone, uid).filter(|of| of.generation == *generation);
             if of.as_ref().is_some_and(|of| of.enforced) {

@@ -31,7 +31,7 @@ use axum::routing::{get, post};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::{Mutex, RwLock};
-use ursa_crds::{Kind, Object, Owner};
+use ursa_crds::{Kind, Object, Owner, schema};
 use ursa_identity::Tokens;
 use ursa_index::Index;
 use ursa_store::Store;
@@ -99,6 +99,7 @@ pub struct ApiState {
     index: Option<Index>,
     ca_file: Option<PathBuf>,
     reviews: bool,
+    schema: u32,
 }
 
 impl ApiState {
@@ -114,6 +115,7 @@ impl ApiState {
             index: None,
             ca_file: None,
             reviews: false,
+            schema: schema::CURRENT,
         }
     }
 
@@ -141,6 +143,13 @@ impl ApiState {
     #[must_use]
     pub fn with_reviews(mut self, reviews: bool) -> Self {
         self.reviews = reviews;
+        self
+    }
+
+    /// Takes what is of this schema, and refuses what came later.
+    #[must_use]
+    pub fn with_schema(mut self, schema: u32) -> Self {
+        self.schema = schema;
         self
     }
 }

@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
-use ursa_crds::{DecodeError, KINDS, Kind, Object, ObjectKey, Scope};
+use ursa_crds::{DecodeError, KINDS, Kind, Object, ObjectKey, Scope, schema};
 use ursa_store::Outcome;
 
 use crate::body::Whole;
@@ -148,7 +148,7 @@ fn get(state: &ApiState, key: &ObjectKey, headers: &HeaderMap) -> Answer {
 }
 
 async fn put(state: &ApiState, key: &ObjectKey, headers: &HeaderMap, body: &Whole) -> Answer {
-    let mut object = decode(&body.0, key)?;
+    let mut object = decode(&body.0, key, state.schema)?;
     state.may_write(key.kind)?;
     let _alone = if revocations::is_kept(key.kind) { Some(state.revoking.lock().await) } else { None };
     revocations::keep(state, &mut object);
@@ -179,7 +179,7 @@ fn version(state: &ApiState, key: &ObjectKey) -> Option<u64> {
 }
 
 /// The object in a body, completed from the path; what contradicts the path is refused.
-fn decode(bytes: &[u8], key: &ObjectKey) -> Result<Object, Problem> {
+fn decode(bytes: &[u8], key: &ObjectKey, schema: u32) -> Result<Object, Problem> {
     let mut documents = ursa_crds::parse_documents(bytes)?;
     let (Some(mut document), true) = (documents.pop(), documents.is_empty()) else {
         return Err(Problem::bad_request("the body must hold exactly one document"));
@@ -192,6 +192,7 @@ fn decode(bytes: &[u8], key: &ObjectKey) -> Result<Object, Problem> {
     }
     let mut object =
         ursa_crds::decode_value(&document).map_err(|problem| Problem::from(DecodeError::Invalid(problem)))?;
+    schema::check(key.kind, &document, schema).map_err(DecodeError::Invalid)?;
     // The same file serves Kubernetes, where this namespace means what every policy here means. In another one it
     // would mean less than it would here.
     if !["", SYSTEM_NAMESPACE].contains(&object.meta.namespace.as_str()) {

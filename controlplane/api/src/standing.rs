@@ -9,11 +9,11 @@ use std::borrow::Cow;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use ursa_crds::{Enforcement, Kind, Object, ObjectKey, Spec, ZoneProgress};
+use ursa_crds::{Enforcement, Kind, Object, ObjectKey, Spec, ZoneProgress, schema};
 use ursa_store::Store;
 
 use crate::zone_state::{ZoneState, zone_insight};
-use programmed::{ZoneView, programmed};
+use programmed::{Outdated, ZoneView, programmed};
 
 /// A condition without the times.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +75,8 @@ pub fn standing(store: &Store, own_zone: Option<&str>, object: &Object) -> Optio
         None => (store.list(Kind::Zone).iter())
             .filter_map(|zone| {
                 let away = away(store, zone)?;
-                Some(view(store, mesh, &zone.meta.name, away, object))
+                let outdated = outdated(store, &zone.meta.name, object);
+                Some(ZoneView { outdated, ..view(store, mesh, &zone.meta.name, away, object) })
             })
             .collect(),
     };
@@ -104,14 +105,29 @@ fn away(store: &Store, zone: &Object) -> Option<Option<Timestamp>> {
     let insight = zone_insight(store, &zone.meta.name);
     match ZoneState::of(spec, insight.connected, &insight) {
         ZoneState::Online => Some(None),
-        ZoneState::Stale => Some(insight.disconnected_at.or(insight.connected_at)),
+        ZoneState::Stale | ZoneState::Incompatible => {
+            insight.disconnected_at.or(insight.connected_at).map(Some)
+        }
         ZoneState::Disabled | ZoneState::New => None,
     }
 }
 
 fn view(store: &Store, mesh: &str, zone: &str, away_since: Option<Timestamp>, object: &Object) -> ZoneView {
     let enforcement = enforcement(store, mesh, zone, &object.meta.uid).unwrap_or_default();
-    ZoneView { name: zone.to_owned(), away_since, enforcement }
+    ZoneView { name: zone.to_owned(), away_since, outdated: None, enforcement }
+}
+
+/// What a zone of an older version does not know of an object, or does not tell.
+fn outdated(store: &Store, zone: &str, object: &Object) -> Option<Outdated> {
+    let schema = zone_schema(store, zone)?;
+    let fields = schema::unknown_in(object, schema);
+    let is_mute = !schema::knows(Kind::MeshZoneInsight, schema);
+    (is_mute || !fields.is_empty()).then_some(Outdated { schema, fields })
+}
+
+/// The newest schema that a zone's control plane speaks, if it has said so.
+pub(crate) fn zone_schema(store: &Store, zone: &str) -> Option<u32> {
+    Some(zone_insight(store, zone).schema).filter(|schema| *schema > 0)
 }
 
 /// What a zone said last of what has this UID.

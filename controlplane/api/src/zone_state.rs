@@ -10,6 +10,8 @@ pub enum ZoneState {
     Online,
     /// Its stream is not open.
     Stale,
+    /// It cannot connect: it speaks no schema that global speaks.
+    Incompatible,
     /// Its user wants no traffic sent to it.
     Disabled,
     /// It was never connected.
@@ -22,6 +24,7 @@ impl ZoneState {
         match (spec.enabled, connected) {
             (false, _) => Self::Disabled,
             (true, true) => Self::Online,
+            (true, false) if !insight.incompatible.is_empty() => Self::Incompatible,
             (true, false) if insight.connected_at.is_some() => Self::Stale,
             (true, false) => Self::New,
         }
@@ -32,6 +35,7 @@ impl ZoneState {
         match self {
             Self::Online => "Online",
             Self::Stale => "Stale",
+            Self::Incompatible => "Incompatible",
             Self::Disabled => "Disabled",
             Self::New => "New",
         }

@@ -158,3 +158,17 @@ async fn tokens_of_zones_and_ingresses_let_in_nobody_else() {
         assert_eq!(problem["errors"][0]["field"], field, "{body}: {problem}");
     }
 }
+
+#[tokio::test]
+async fn what_came_later_is_refused_as_by_the_version_that_did_not_know_it() {
+    let members = json!({
+        "apiVersion": ursa_crds::API_VERSION, "kind": "Mesh", "metadata": {"name": "default"},
+        "spec": {"members": {"zones": ["z"]}},
+    });
+    let api = Api::start_of(Mode::Standalone, Store::memory(), 1).await;
+    let request = api.request(Method::PUT, "/meshes/default").body(members.to_string());
+    let problem = refused(&api, "a later field", request, 422).await.to_string();
+    assert!(problem.contains("spec.members") && problem.contains("unknown field"), "{problem}");
+    let api = Api::start_of(Mode::Standalone, Store::memory(), 2).await;
+    assert_eq!(api.put("/meshes/default", members.to_string()).await.status(), 201);
+}

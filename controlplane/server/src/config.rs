@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
+use ursa_crds::schema::Schemas;
 use ursa_model::SpiffeId;
 
 /// Where a control plane keeps what is its own, unless it is told otherwise.
@@ -107,6 +108,10 @@ pub(crate) struct RunArgs {
     /// What is logged: a level, or tracing directives [default: info].
     #[arg(long, env = "URSA_CP_LOG")]
     log: Option<String>,
+    /// Speak and understand no more than this schema, as the version that had it does: for tests of upgrades.
+    #[arg(long, env = "URSA_CP_SCHEMA", hide = true)]
+    #[serde(skip)]
+    schema: Option<u32>,
 }
 
 /// How a zone reaches global.
@@ -155,6 +160,7 @@ pub(crate) struct Config {
     /// The ControlPlane that this is a replica of.
     pub(crate) control_plane: Option<String>,
     pub(crate) log: String,
+    pub(crate) schemas: Schemas,
 }
 
 impl RunArgs {
@@ -191,7 +197,9 @@ impl RunArgs {
                     .context("--mode zone needs --zone-token-file")?,
             }),
         };
+        let schemas = self.schema.map_or(Some(Schemas::OURS), Schemas::up_to);
         let config = Config {
+            schemas: schemas.with_context(|| format!("--schema: this version speaks {}", Schemas::OURS))?,
             mode,
             global,
             sync_address: bind(self.sync_address, file.sync_address, "0.0.0.0:5685")?,

@@ -11,7 +11,7 @@ use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 use ursa_crds::{CONNECTED_TO_GLOBAL, CONNECTION_MANAGER, ControlPlane};
-use ursa_sync::zone::{Connected, Link};
+use ursa_sync::zone::{Cause, Connected, Link};
 
 /// A stream that is back within this time is no news.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -74,9 +74,12 @@ fn news(link: &Link, global: &str, told: Option<&Told>) -> Option<Told> {
                 "connected to {global}, which has another store than before: nothing changes on its word until an administrator adopts it there"
             ),
         ),
-        Link::Lost { refused, reason } => {
-            let (word, what) =
-                if *refused { ("Refused", "refused") } else { ("Unreachable", "out of reach") };
+        Link::Lost { cause, reason } => {
+            let (word, what) = match cause {
+                Cause::Unreachable => ("Unreachable", "out of reach"),
+                Cause::Refused => ("Refused", "refused"),
+                Cause::Incompatible => ("Incompatible", "not of a version that this zone can talk to"),
+            };
             let since = Timestamp::now().strftime("%FT%TZ");
             ("False", word, format!("{global} is {what} since {since}: {reason}"))
         }
@@ -117,13 +120,19 @@ mod tests {
         let foreign = news(&Link::Connected { followed: false }, global, Some(&connected)).unwrap();
         assert!(foreign.2.contains("adopts"), "{foreign:?}");
 
-        let lost = |refused, reason: &str| Link::Lost { refused, reason: reason.into() };
-        let unreachable = news(&lost(false, "no route"), global, Some(&connected)).unwrap();
+        let lost = |cause, reason: &str| Link::Lost { cause, reason: reason.into() };
+        let unreachable = news(&lost(Cause::Unreachable, "no route"), global, Some(&connected)).unwrap();
         assert_eq!((unreachable.0, unreachable.1), ("False", "Unreachable"));
         assert!(unreachable.2.contains("no route") && unreachable.2.contains(global), "{unreachable:?}");
-        assert_eq!(news(&lost(false, "timed out"), global, Some(&unreachable)), None);
-        let refused = news(&lost(true, "the token has expired"), global, Some(&unreachable)).unwrap();
+        assert_eq!(news(&lost(Cause::Unreachable, "timed out"), global, Some(&unreachable)), None);
+        let refused = lost(Cause::Refused, "the token has expired");
+        let refused = news(&refused, global, Some(&unreachable)).unwrap();
         assert_eq!((refused.0, refused.1), ("False", "Refused"));
+        let incompatible = lost(Cause::Incompatible, "upgrade global first");
+        let told = news(&incompatible, global, Some(&refused)).unwrap();
+        assert_eq!((told.0, told.1), ("False", "Incompatible"));
+        assert!(told.2.contains("upgrade global first"), "{told:?}");
+        assert_eq!(news(&incompatible, global, Some(&told)), None, "it is told once");
     }
 
     #[test]

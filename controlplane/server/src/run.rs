@@ -69,7 +69,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
             if config.store == StoreType::Kubernetes {
                 zone_status::report(client().await?, store.clone(), leads.clone());
             }
-            let global = Global::new(store.clone(), tokens.clone(), leads);
+            let global = Global::new(store.clone(), tokens.clone(), leads).speaking(config.schemas);
             let sync = bind(config.sync_address, "--sync-address").await?;
             servers.grpc(grpc(sync, &tls)?.routed(route), global.routes());
             route = leading.as_ref().map(|lead| lead.route(config.api_https.port()));
@@ -102,7 +102,8 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
             let mut routes = ursa_xds::routes(context);
             if let (Some(lead), Some(own)) = (&leading, &config.replica) {
                 let leads = leads.clone();
-                let replicas = Replicas::new(index, tokens.clone(), &config.namespace, &lead.identity, leads);
+                let replicas = Replicas::new(index, tokens.clone(), &config.namespace, &lead.identity, leads)
+                    .speaking(config.schemas);
                 routes = routes.add_service(replicas.service());
                 let trust = Trust { ca_file: own.ca_file.clone(), server_name: own.service_name.clone() };
                 replicas.follow(lead.leader.clone(), trust);
@@ -164,7 +165,7 @@ async fn join_global(
         global: address.clone(),
         ca_file: ca_file.clone(),
         token_file: token_file.clone(),
-        version: env!("CARGO_PKG_VERSION").into(),
+        schemas: config.schemas,
     };
     let link = ursa_sync::zone::start(zone, store, signing, leads);
     if let Some(name) = &config.control_plane {
@@ -191,6 +192,7 @@ fn api_state(config: &Config, store: &Store, tokens: &Arc<Tokens>) -> ApiState {
     ApiState::new(store.clone(), tokens.clone(), info, config.server_names())
         .with_ca_file(ca_file)
         .with_reviews(reviews)
+        .with_schema(config.schemas.newest)
 }
 
 /// At the first start; whoever deletes it later wants it gone.
@@ -228,9 +230,10 @@ async fn server_tls(store: &Store, config: &Config) -> anyhow::Result<ServedCert
 
 async fn open_store(config: &Config) -> anyhow::Result<Store> {
     Ok(match config.store {
-        StoreType::File => Store::open(&config.data_dir.join("store.redb"))?,
+        StoreType::File => Store::open_as(&config.data_dir.join("store.redb"), config.schemas.newest)?,
         StoreType::Kubernetes => {
-            Store::kubernetes(KubernetesConfig { namespace: config.namespace.clone() }).await?
+            let (namespace, schema) = (config.namespace.clone(), config.schemas.newest);
+            Store::kubernetes(KubernetesConfig { namespace, schema }).await?
         }
     })
 }

@@ -116,6 +116,7 @@ fn words(zone: &str, state: ZoneState, insight: &ZoneInsightSpec) -> (&'static s
                 at(insight.disconnected_at)
             ),
         ),
+        ZoneState::Incompatible => ("False", insight.incompatible.clone()),
         ZoneState::Disabled => {
             ("False", "spec.enabled is false: other zones send no traffic to it".to_owned())
         }
@@ -144,5 +145,8 @@ mod tests {
         assert_eq!(told(ZoneState::Online).0, "True");
         assert_eq!(told(ZoneState::New).0, "Unknown");
         assert_eq!(told(ZoneState::Disabled).0, "False");
+        let insight = ZoneInsightSpec { incompatible: "upgrade global first".into(), ..insight.clone() };
+        let (status, message) = words("east", ZoneState::Incompatible, &insight);
+        assert_eq!((status, message.as_str()), ("False", "upgrade global first"));
     }
 }

@@ -17,7 +17,7 @@ pub(crate) fn routes(store: Store, global: Global) -> Router<ApiState> {
         .route("/adoption", post(async move || adopt(&global).await))
 }
 
-/// Each zone, by name: `{items: [{name, state, secondsBehind, heardAt, version}]}`.
+/// Each zone, by name: `{items: [{name, state, secondsBehind, heardAt, version, schema, incompatible}]}`.
 fn all(store: &Store, global: &Global, now: Timestamp) -> Value {
     let known = global.zones();
     let mut items = Vec::new();
@@ -52,6 +52,8 @@ fn one(
         "secondsBehind": if in_step { Some(0) } else { behind },
         "heardAt": known.and_then(|known| known.heard_at),
         "version": known.map_or(&insight.version, |known| &known.version),
+        "schema": Some(insight.schema).filter(|schema| *schema > 0),
+        "incompatible": Some(&insight.incompatible).filter(|reason| !reason.is_empty() && !connected),
     })
 }
 

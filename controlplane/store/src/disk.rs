@@ -25,6 +25,8 @@ const OBJECTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("objects"
 const PRIVATE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("private");
 const FACTS: TableDefinition<'_, &str, &str> = TableDefinition::new("facts");
 const FORMAT: &str = "ursa-store/1";
+/// Of this control plane.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 const MODE: u32 = 0o600;
 
 /// What a file holds.
@@ -43,20 +45,25 @@ pub(crate) type Entry = (String, Option<Vec<u8>>);
 #[derive(Debug)]
 pub(crate) struct Disk {
     database: Database,
+    /// Of what is written.
+    pub(crate) schema: u32,
 }
 
 /// Why the bytes of a file are not taken; the path is added where it is known.
 enum Refusal {
     Damaged(String),
     Format(String),
+    /// Of a later schema, by this version.
+    Later(u32, String),
 }
 
 impl Refusal {
-    fn at(self, path: &Path) -> OpenError {
+    fn at(self, path: &Path, schema: u32) -> OpenError {
         let path = path.to_owned();
         match self {
             Self::Damaged(reason) => OpenError::Damaged { path, reason },
             Self::Format(found) => OpenError::Format { path, found, expected: FORMAT },
+            Self::Later(found, version) => OpenError::Later { path, found, version, understood: schema },
         }
     }
 }
@@ -67,12 +74,12 @@ fn damaged(error: impl std::fmt::Display) -> Refusal {
 
 impl Disk {
     /// Opens or makes the file, and reads everything.
-    pub(crate) fn open(path: &Path) -> Result<(Self, Contents), OpenError> {
+    pub(crate) fn open(path: &Path, schema: u32) -> Result<(Self, Contents), OpenError> {
         let failed = |source| OpenError::Io { path: path.to_owned(), source };
         let existing = || OpenOptions::new().read(true).write(true).open(path);
         let file = match existing() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                make(path).map_err(failed)?;
+                make(path, schema).map_err(failed)?;
                 existing()
             }
             other => other,
@@ -85,14 +92,19 @@ impl Disk {
         restrict(&file, path).map_err(failed)?;
         let mut bytes = Vec::new();
         (&file).read_to_end(&mut bytes).map_err(failed)?;
-        let contents = contained(|| verify(&bytes)).map_err(|refusal| refusal.at(path))?;
+        let (contents, writer) =
+            contained(|| verify(&bytes, schema)).map_err(|refusal| refusal.at(path, schema))?;
         drop(bytes);
         let database = contained(|| {
             let backend = FileBackend::new(file).map_err(damaged)?;
             Builder::new().create_with_backend(backend).map_err(damaged)
         })
-        .map_err(|refusal| refusal.at(path))?;
-        Ok((Self { database }, contents))
+        .map_err(|refusal| refusal.at(path, schema))?;
+        if writer != (schema, VERSION.to_owned()) {
+            // From here on it holds what earlier versions do not know.
+            write(&database, &[], &[], &by(&schema.to_string())).map_err(io::Error::other).map_err(failed)?;
+        }
+        Ok((Self { database, schema }, contents))
     }
 
     /// Makes all of it durable, or nothing.
@@ -107,12 +119,12 @@ impl Disk {
 }
 
 /// Makes an empty store. It is written under another name first, so that a crash leaves either no store or a whole one.
-fn make(path: &Path) -> io::Result<()> {
+fn make(path: &Path, schema: u32) -> io::Result<()> {
     let mut name = path.file_name().ok_or_else(|| io::Error::other("it is no name of a file"))?.to_owned();
     name.push(format!(".{}.new", Uuid::new_v4()));
     let temporary = path.with_file_name(name);
     let file = OpenOptions::new().read(true).write(true).create_new(true).mode(MODE).open(&temporary)?;
-    let made = initialise(file).map_err(io::Error::other).and_then(|()| {
+    let made = initialise(file, schema).map_err(io::Error::other).and_then(|()| {
         // Unlike a rename, a link never replaces what another process has made in the meantime.
         match std::fs::hard_link(&temporary, path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.exists() => Ok(()),
@@ -125,10 +137,16 @@ fn make(path: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-fn initialise(file: File) -> Result<(), redb::Error> {
+/// The facts that say who writes it.
+fn by(schema: &str) -> [(&'static str, &str); 2] {
+    [("schema", schema), ("version", VERSION)]
+}
+
+fn initialise(file: File, schema: u32) -> Result<(), redb::Error> {
     let database = Builder::new().create_with_backend(FileBackend::new(file)?)?;
     let epoch = Uuid::new_v4().to_string();
-    write(&database, &[], &[], &[("format", FORMAT), ("epoch", &epoch), ("revision", "0")])
+    let facts = [("format", FORMAT), ("epoch", epoch.as_str()), ("revision", "0")];
+    write(&database, &[], &[], &[&facts[..], &by(&schema.to_string())].concat())
 }
 
 fn write(
@@ -175,8 +193,8 @@ fn contained<T>(work: impl FnOnce() -> Result<T, Refusal>) -> Result<T, Refusal>
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(damaged("its pages are broken")))
 }
 
-/// Checks every page's checksum and reads every value.
-fn verify(bytes: &[u8]) -> Result<Contents, Refusal> {
+/// Checks every page's checksum and reads every value; with the schema and the version that wrote it last.
+fn verify(bytes: &[u8], understood: u32) -> Result<(Contents, (u32, String)), Refusal> {
     if bytes.is_empty() {
         return Err(damaged("it is empty"));
     }
@@ -187,15 +205,20 @@ fn verify(bytes: &[u8]) -> Result<Contents, Refusal> {
         Builder::new().set_check_integrity_on_open(true).create_with_backend(copy).map_err(damaged)?;
     let transaction = database.begin_read().map_err(damaged)?;
     let facts = table(&transaction, FACTS)?;
-    let fact = |name: &str| -> Result<String, Refusal> {
-        let value = facts.get(name).map_err(damaged)?;
-        value
-            .map(|value| value.value().to_owned())
-            .ok_or_else(|| damaged(format!("it does not say its {name}")))
+    let said = |name: &str| -> Result<Option<String>, Refusal> {
+        Ok(facts.get(name).map_err(damaged)?.map(|value| value.value().to_owned()))
     };
+    let fact = |name: &str| said(name)?.ok_or_else(|| damaged(format!("it does not say its {name}")));
     let format = fact("format")?;
     if format != FORMAT {
         return Err(Refusal::Format(format));
+    }
+    // Versions that knew the first schema only did not say it.
+    let schema = said("schema")?.unwrap_or_else(|| "1".into());
+    let schema: u32 = schema.parse().map_err(|_| damaged("its schema is not a number"))?;
+    let writer = (schema, said("version")?.unwrap_or_default());
+    if schema > understood {
+        return Err(Refusal::Later(schema, writer.1));
     }
     let revision = fact("revision")?.parse().map_err(|_| damaged("its revision is not a number"))?;
     let mut contents = Contents { epoch: fact("epoch")?, revision, ..Contents::default() };
@@ -213,7 +236,7 @@ fn verify(bytes: &[u8]) -> Result<Contents, Refusal> {
         let (name, value) = entry.map_err(damaged)?;
         contents.private.insert(name.value().to_owned(), value.value().to_vec());
     }
-    Ok(contents)
+    Ok((contents, writer))
 }
 
 fn table<K: Key + 'static, V: Value + 'static>(

@@ -65,6 +65,20 @@ pub enum OpenError {
         /// The format that is read.
         expected: &'static str,
     },
+    /// A later version of the program wrote it.
+    #[error(
+        "{path}: the store was written by version {version} (schema {found}), and this version understands schemas up to {understood}: what it does not know it would lose. Start version {version} again, or restore a backup of this version's"
+    )]
+    Later {
+        /// The file.
+        path: PathBuf,
+        /// The schema of what it holds.
+        found: u32,
+        /// The version that wrote it last.
+        version: String,
+        /// The newest schema that is understood.
+        understood: u32,
+    },
     /// It cannot be read or made.
     #[error("{path}: the store cannot be opened: {source}")]
     Io {

@@ -36,6 +36,8 @@ const EPOCH: &str = "epoch";
 pub struct KubernetesConfig {
     /// The namespace of what belongs to no other: `ursa-system`.
     pub namespace: String,
+    /// The newest schema that is understood: [`ursa_crds::schema::CURRENT`], unless an older version is played.
+    pub schema: u32,
 }
 
 /// Why the store cannot be used.
@@ -69,6 +71,7 @@ pub(crate) fn is_there(kind: Kind) -> bool {
 pub(crate) struct Cluster {
     client: Client,
     namespace: String,
+    schema: u32,
     state: Arc<RwLock<State>>,
     views: Views,
 }
@@ -133,7 +136,8 @@ pub(crate) async fn open(config: KubernetesConfig) -> Result<Opened, KubernetesE
     let client = Client::try_default().await.map_err(|error| KubernetesError::Config(error.to_string()))?;
     let state = Arc::new(RwLock::new(State::default()));
     let views = Views::default();
-    let cluster = Cluster { client, namespace: config.namespace, state: state.clone(), views };
+    let KubernetesConfig { namespace, schema } = config;
+    let cluster = Cluster { client, namespace, schema, state: state.clone(), views };
     let following = follow::start(&cluster);
     if timeout(START, cluster.views.settled()).await.is_err() {
         return Err(cluster.views.unsettled(START));

@@ -19,7 +19,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 
 use tokio::sync::{mpsc, oneshot, watch as signal};
-use ursa_crds::{Kind, Object, ObjectKey};
+use ursa_crds::{Kind, Object, ObjectKey, schema};
 use uuid::Uuid;
 
 pub use error::{OpenError, StoreError};
@@ -97,7 +97,13 @@ impl Store {
 
     /// In this file, which is made if it is not there (mode 0600). Reads it whole, and checks all of it.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        let (disk, contents) = Disk::open(path)?;
+        Self::open_as(path, schema::CURRENT)
+    }
+
+    /// The same as a version that knows no more than this schema: it refuses a file of a later one, and what came later it
+    /// does not keep.
+    pub fn open_as(path: &Path, schema: u32) -> Result<Self, OpenError> {
+        let (disk, contents) = Disk::open(path, schema)?;
         Ok(Self::start(contents, Some(disk)))
     }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
-use ursa_crds::{Object, ObjectKey};
+use ursa_crds::{Object, ObjectKey, schema};
 
 use crate::Written;
 use crate::batch::Batch;
@@ -89,9 +89,10 @@ fn save(batch: &Batch<'_>, disk: &Disk) -> Result<(), String> {
         return Ok(());
     }
     let entry = |(key, object): (&ObjectKey, &Option<Arc<Object>>)| -> Entry {
-        (record::name(key), object.as_deref().map(record::encode))
+        (record::name(key), object.as_deref().map(|object| record::encode(object, disk.schema)))
     };
-    let objects: Vec<Entry> = batch.objects.iter().map(entry).collect();
+    let kept = batch.objects.iter().filter(|(key, _)| schema::knows(key.kind, disk.schema));
+    let objects: Vec<Entry> = kept.map(entry).collect();
     let private: Vec<Entry> =
         batch.private.iter().map(|(name, value)| (name.clone(), Some(value.clone()))).collect();
     disk.write(&objects, &private, batch.revision).map_err(|error| error.to_string())

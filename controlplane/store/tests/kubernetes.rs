@@ -39,7 +39,12 @@ impl World {
     }
 
     async fn open(&self) -> Store {
-        Store::kubernetes(KubernetesConfig { namespace: self.namespace.clone() }).await.unwrap()
+        Store::kubernetes(KubernetesConfig {
+            namespace: self.namespace.clone(),
+            schema: ursa_crds::schema::CURRENT,
+        })
+        .await
+        .unwrap()
     }
 
     fn permissions(&self) -> Api<DynamicObject> {

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
+use ursa_crds::schema::{self, Schemas};
 use ursa_crds::{Kind, Meta, Object, ObjectKey, Spec, ZoneInsightSpec};
 use ursa_identity::{Tokens, Verified, ZoneClaims};
 use ursa_index::provided;
@@ -25,7 +26,7 @@ use ursa_store::{Change, Store};
 
 use crate::credential::{deleted, refuses, revoked};
 use crate::engine::Outgoing;
-use crate::{ownership, wire};
+use crate::{meeting, ownership, wire};
 
 /// How long a zone may be silent: it pings every second.
 pub const SILENCE: Duration = Duration::from_secs(5);
@@ -54,6 +55,7 @@ pub struct Global {
     tokens: Arc<Tokens>,
     /// Whether this replica leads, and has forgotten what it knew when it led before.
     admits: watch::Receiver<bool>,
+    schemas: Schemas,
     zones: Arc<Mutex<HashMap<String, Connected>>>,
 }
 
@@ -69,9 +71,16 @@ impl Global {
     /// what zones observe.
     pub fn new(store: Store, tokens: Arc<Tokens>, leads: watch::Receiver<bool>) -> Self {
         let (sender, admits) = watch::channel(false);
-        let global = Self { store, tokens, admits, zones: Arc::default() };
+        let global = Self { store, tokens, admits, schemas: Schemas::OURS, zones: Arc::default() };
         tokio::spawn(global.clone().follow(leads, sender));
         global
+    }
+
+    /// Speaks these schemas, and no others.
+    #[must_use]
+    pub fn speaking(mut self, schemas: Schemas) -> Self {
+        self.schemas = schemas;
+        self
     }
 
     /// With each lead begins and ends what is known of connections.
@@ -154,13 +163,17 @@ impl Sync for Global {
                     tracing::warn!(zone, reason = status.message(), "refused the zone's stream");
                     status
                 }
-                Ok(hello) => {
-                    let replaced = global.enter(&zone);
-                    let Err(status) = global.serve(&token, hello, messages, replaced, &sender).await;
-                    tracing::info!(zone, reason = status.message(), "zone disconnected");
-                    global.left(&zone).await;
-                    status
-                }
+                Ok(hello) => match global.agree(&zone, &hello).await {
+                    Err(status) => status,
+                    Ok(schema) => {
+                        let replaced = global.enter(&zone);
+                        let Err(status) =
+                            global.serve(&token, hello, schema, messages, replaced, &sender).await;
+                        tracing::info!(zone, reason = status.message(), "zone disconnected");
+                        global.left(&zone).await;
+                        status
+                    }
+                },
             };
             // A zone that does not read may never know why.
             let _ = sender.send_timeout(Err(end), SILENCE).await;
@@ -183,10 +196,35 @@ async fn said_hello(zone: &str, messages: &mut Streaming<FromZone>) -> Result<Zo
 }
 
 impl Global {
+    /// The schema to use with a zone. One that speaks none of global's is refused, and shown so; that is logged once, not
+    /// at each try.
+    async fn agree(&self, zone: &str, hello: &ZoneHello) -> Result<u32, Status> {
+        self.leads()?;
+        let theirs = meeting::zone(hello);
+        let reason = match schema::agree(&theirs, &meeting::own("global", self.schemas)) {
+            Ok(schema) => return Ok(schema),
+            Err(reason) => reason,
+        };
+        let key = ObjectKey { kind: Kind::ZoneInsight, ..ObjectKey::zone(zone) };
+        let known = self.store.get(&key);
+        let is_news = !matches!(known.as_deref(), Some(Object { spec: Spec::ZoneInsight(spec), .. }) if spec.incompatible == reason);
+        if is_news {
+            tracing::warn!(zone, reason, "refused the zone's stream; the zone goes on with what it has");
+            self.observe(zone, |insight| {
+                insight.version.clone_from(&theirs.version);
+                insight.schema = theirs.schemas.newest;
+                insight.incompatible.clone_from(&reason);
+            })
+            .await;
+        }
+        Err(Status::failed_precondition(reason))
+    }
+
     async fn serve(
         &self,
         token: &Verified<ZoneClaims>,
         hello: ZoneHello,
+        schema: u32,
         mut messages: Streaming<FromZone>,
         mut replaced: oneshot::Receiver<()>,
         sender: &Sender,
@@ -199,27 +237,33 @@ impl Global {
             state.version.clone_from(&hello.version);
             state.behind_since.get_or_insert_with(Timestamp::now);
         });
-        tracing::info!(zone, version = hello.version, "zone connected");
+        tracing::info!(zone, version = hello.version, schema, "zone connected");
+        let speaks = meeting::zone(&hello).schemas.newest;
         self.observe(zone, |insight| {
             insight.connected = true;
             insight.connected_at = Some(Timestamp::now());
             insight.version.clone_from(&hello.version);
+            insight.schema = speaks;
+            insight.incompatible.clear();
         })
         .await;
-        let (mut stream, mut changes) = self.open(zone, hello);
+        let (mut stream, mut changes) = self.open(zone, hello, schema);
         // What changed before the watch began it does not tell.
         self.is_expected(token)?;
         let copies = ownership::select(&self.store, |object| ownership::goes_up(object, zone));
         let welcome = GlobalWelcome {
             epoch: self.store.epoch().to_owned(),
             adopted: self.store.private(ADOPTED).is_some(),
-            held: wire::held(&copies),
+            held: wire::held(&copies, schema),
+            schema: self.schemas.newest,
+            oldest_schema: self.schemas.oldest,
+            version: meeting::VERSION.to_owned(),
         };
         stream.send(sender, from_global::Message::Welcome(welcome)).await?;
         let mut heard = Instant::now();
         loop {
             if let Some(delta) = stream.outgoing.next_delta() {
-                stream.send(sender, from_global::Message::Delta(wire::delta(delta))).await?;
+                stream.send(sender, from_global::Message::Delta(wire::delta(delta, schema))).await?;
             }
             let behind = !stream.outgoing.is_settled();
             self.update(zone, |state| {
@@ -248,7 +292,7 @@ impl Global {
                         Some(from_zone::Message::Ping(ping)) => stream.send(sender, from_global::Message::Pong(ping)).await?,
                         Some(from_zone::Message::Acknowledgement(ack)) => stream.outgoing.acknowledged(ack.sequence),
                         Some(from_zone::Message::Delta(delta)) => {
-                            let acknowledgement = self.take(zone, delta).await?;
+                            let acknowledgement = self.take(zone, delta, schema).await?;
                             stream.send(sender, from_global::Message::Acknowledgement(acknowledgement)).await?;
                         }
                         Some(from_zone::Message::SignIntermediate(request)) => {
@@ -362,15 +406,18 @@ impl Global {
     }
 
     /// What the zone lacks, and the changes from then on.
-    fn open(&self, zone: &str, hello: ZoneHello) -> (ZoneStream, ursa_store::Watch) {
+    fn open(&self, zone: &str, hello: ZoneHello, schema: u32) -> (ZoneStream, ursa_store::Watch) {
         let (objects, changes) = self.store.watch();
         let enabled = |zone: &str| ownership::is_enabled(&self.store, zone);
         let desired = objects.into_iter().filter(|object| ownership::goes_down(object, zone, enabled));
-        let desired = desired.map(|object| (object.key(), (wire::version(&object), object))).collect();
+        let desired = desired.filter(|object| schema::knows(object.kind(), schema));
+        let desired =
+            desired.map(|object| (object.key(), (wire::version(&object, schema), object))).collect();
         let stream = ZoneStream {
             zone: zone.to_owned(),
+            schema,
             store: self.store.clone(),
-            outgoing: Outgoing::new(wire::read_held(hello.held).collect(), desired),
+            outgoing: Outgoing::new(wire::read_held(hello.held, schema).collect(), desired),
         };
         (stream, changes)
     }
@@ -390,20 +437,20 @@ impl Global {
     }
 
     /// Stores what a zone says of itself; the stream ends if it says anything else.
-    async fn take(&self, zone: &str, delta: Delta) -> Result<Acknowledgement, Status> {
+    async fn take(&self, zone: &str, delta: Delta, schema: u32) -> Result<Acknowledgement, Status> {
         let refuse = |reason: String| {
             tracing::warn!(zone, reason, "refused what the zone sent");
             Status::permission_denied(reason)
         };
         let mut objects = Vec::with_capacity(delta.upserts.len());
         for item in &delta.upserts {
-            let object = wire::read_object(item).map_err(refuse)?;
+            let object = wire::read_object(item, schema).map_err(refuse)?;
             ownership::check_from_zone(&object, zone).map_err(refuse)?;
             objects.push(object);
         }
         let mut removals = Vec::with_capacity(delta.removals.len());
         for key in delta.removals {
-            let Some(key) = wire::read_key(key) else { continue };
+            let Some(key) = wire::read_key(key, schema) else { continue };
             let Some(object) = self.store.get(&key) else { continue };
             ownership::check_from_zone(&object, zone).map_err(refuse)?;
             removals.push(key);
@@ -435,12 +482,17 @@ pub(crate) async fn store_all(
 
 struct ZoneStream {
     zone: String,
+    /// What both ends speak.
+    schema: u32,
     store: Store,
     outgoing: Outgoing<ObjectKey, Arc<Object>>,
 }
 
 impl ZoneStream {
     fn change(&mut self, change: &Change) {
+        if !schema::knows(change.key.kind, self.schema) {
+            return;
+        }
         if change.key.kind == Kind::Zone {
             // What another zone offers comes or goes with its being enabled.
             let of_zone = |object: &Object| ownership::owning_zone(object) == Some(&change.key.name);
@@ -455,7 +507,7 @@ impl ZoneStream {
     fn set(&mut self, key: ObjectKey, object: Option<Arc<Object>>) {
         let enabled = |zone: &str| ownership::is_enabled(&self.store, zone);
         let object = object.filter(|object| ownership::goes_down(object, &self.zone, enabled));
-        self.outgoing.change(key, object.map(|object| (wire::version(&object), object)));
+        self.outgoing.change(key, object.map(|object| (wire::version(&object, self.schema), object)));
     }
 
     async fn send(&self, sender: &Sender, message: from_global::Message) -> Result<(), Status> {

@@ -11,6 +11,7 @@
 mod credential;
 pub mod engine;
 pub mod global;
+mod meeting;
 pub mod ownership;
 pub mod replicas;
 pub mod wire;

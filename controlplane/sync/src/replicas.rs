@@ -21,8 +21,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
+use ursa_crds::schema::{Party, Schemas};
 use ursa_identity::{ReplicaClaims, TokenError, Tokens};
 use ursa_index::Index;
+
+use crate::meeting;
 
 /// A token is made for each call, and does not outlive it by much.
 const TOKEN_LIFETIME: Duration = Duration::from_mins(1);
@@ -54,6 +57,7 @@ pub struct Replicas {
     namespace: String,
     /// This replica's identity.
     identity: String,
+    schemas: Schemas,
     leads: watch::Receiver<bool>,
 }
 
@@ -76,7 +80,19 @@ impl Replicas {
         identity: &str,
         leads: watch::Receiver<bool>,
     ) -> Self {
-        Self { index, tokens, namespace: namespace.to_owned(), identity: identity.to_owned(), leads }
+        let (namespace, identity) = (namespace.to_owned(), identity.to_owned());
+        Self { index, tokens, namespace, identity, schemas: Schemas::OURS, leads }
+    }
+
+    /// Speaks these schemas, and no others.
+    #[must_use]
+    pub fn speaking(mut self, schemas: Schemas) -> Self {
+        self.schemas = schemas;
+        self
+    }
+
+    fn party(&self) -> Party {
+        meeting::own(&format!("replica {}", self.identity), self.schemas)
     }
 
     /// What the replica shows to the leader.

@@ -13,6 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Streaming};
+use ursa_crds::schema::{self, Schemas};
 use ursa_crds::{Object, ObjectKey};
 use ursa_index::SigningRequest;
 use ursa_proto::sync::sync_client::SyncClient;
@@ -24,7 +25,7 @@ use ursa_store::{Change, Store};
 
 use crate::engine::{Incoming, Outgoing, Verdict};
 use crate::global::{LARGEST_MESSAGE, SILENCE, store_all};
-use crate::{ownership, wire};
+use crate::{meeting, ownership, wire};
 
 const PING_EVERY: Duration = Duration::from_secs(1);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
@@ -43,8 +44,8 @@ pub struct ZoneConfig {
     pub ca_file: PathBuf,
     /// The file with the zone's token; read again at each connect.
     pub token_file: PathBuf,
-    /// Version of this control plane.
-    pub version: String,
+    /// What it speaks.
+    pub schemas: Schemas,
 }
 
 /// Why a stream ended.
@@ -66,31 +67,43 @@ enum End {
     Closed,
     #[error("global sent what it may not: {0}")]
     Refused(String),
+    #[error("{0}")]
+    Incompatible(String),
     #[error(transparent)]
     Store(#[from] ursa_store::StoreError),
 }
 
 impl End {
-    /// Whether the other side, or this one, does not want the other; else it is out of reach.
-    fn is_refusal(&self) -> bool {
+    fn cause(&self) -> Cause {
         match self {
-            Self::Status(status) => matches!(
-                status.code(),
-                Code::Unauthenticated
-                    | Code::PermissionDenied
-                    | Code::InvalidArgument
-                    | Code::FailedPrecondition
-            ),
-            Self::Refused(_) => true,
+            Self::Incompatible(_) => Cause::Incompatible,
+            Self::Status(status) => match status.code() {
+                // So says a global that speaks no schema of this zone's.
+                Code::FailedPrecondition => Cause::Incompatible,
+                Code::Unauthenticated | Code::PermissionDenied | Code::InvalidArgument => Cause::Refused,
+                _ => Cause::Unreachable,
+            },
+            Self::Refused(_) => Cause::Refused,
             Self::Token { .. }
             | Self::NotAToken(_)
             | Self::Connect(_)
             | Self::Silent
             | Self::Unread
             | Self::Closed
-            | Self::Store(_) => false,
+            | Self::Store(_) => Cause::Unreachable,
         }
     }
+}
+
+/// Why a stream is not open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Global is out of reach.
+    Unreachable,
+    /// Global answers, and refuses or is refused.
+    Refused,
+    /// The two have no schema in common.
+    Incompatible,
 }
 
 /// How it stands with the stream to global.
@@ -106,8 +119,8 @@ pub enum Link {
     },
     /// It is not open, and is tried again and again.
     Lost {
-        /// Whether global answers, and refuses or is refused; else it is out of reach.
-        refused: bool,
+        /// What is wrong with it.
+        cause: Cause,
         /// Why the last try failed.
         reason: String,
     },
@@ -185,7 +198,7 @@ impl Zone<'_> {
         let mut retry = FIRST_RETRY;
         loop {
             let end = self.run(signing).await;
-            let lost = Link::Lost { refused: end.is_refusal(), reason: end.to_string() };
+            let lost = Link::Lost { cause: end.cause(), reason: end.to_string() };
             let before = self.link.send_replace(lost.clone());
             if before.is_connected() {
                 retry = FIRST_RETRY;
@@ -216,21 +229,33 @@ impl Zone<'_> {
             objects.iter().filter(|object| ownership::is_copy(object, &self.config.zone)).cloned().collect();
         let hello = ZoneHello {
             zone: self.config.zone.clone(),
-            version: self.config.version.clone(),
-            held: wire::held(&copies),
+            version: meeting::VERSION.to_owned(),
+            // Global says next what both speak. What only one knows of a copy is not there in the one that came from it.
+            held: wire::held(&copies, self.config.schemas.newest),
+            schema: self.config.schemas.newest,
+            oldest_schema: self.config.schemas.oldest,
         };
         send(&out, from_zone::Message::Hello(hello)).await?;
         let first = timeout(SILENCE, incoming.message()).await.map_err(|_| End::Silent)??;
         let Some(FromGlobal { message: Some(from_global::Message::Welcome(welcome)) }) = first else {
             return Err(End::Refused("the first message must be GlobalWelcome".into()));
         };
+        let own = meeting::own(&format!("zone {}", self.config.zone), self.config.schemas);
+        let schema = schema::agree(&own, &meeting::global(&welcome)).map_err(End::Incompatible)?;
         let verdict = self.meet(&welcome).await?;
         self.link.send_replace(Link::Connected { followed: verdict == Verdict::Known });
-        tracing::info!(global = self.config.global, epoch = welcome.epoch, ?verdict, "connected to global");
+        tracing::info!(
+            global = self.config.global,
+            epoch = welcome.epoch,
+            schema,
+            ?verdict,
+            "connected to global"
+        );
         let own = objects.iter().filter(|object| ownership::goes_up(object, &self.config.zone));
-        let own = own.map(|object| (object.key(), (wire::version(object), object.clone()))).collect();
+        let own = own.filter(|object| schema::knows(object.kind(), schema));
+        let own = own.map(|object| (object.key(), (wire::version(object, schema), object.clone()))).collect();
         let mut outgoing: Outgoing<ObjectKey, Arc<Object>> =
-            Outgoing::new(wire::read_held(welcome.held).collect(), own);
+            Outgoing::new(wire::read_held(welcome.held, schema).collect(), own);
 
         let mut pings = interval(PING_EVERY);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -239,7 +264,7 @@ impl Zone<'_> {
         let mut open = SigningRequests::default();
         loop {
             if let Some(delta) = outgoing.next_delta() {
-                send(&out, from_zone::Message::Delta(wire::delta(delta))).await?;
+                send(&out, from_zone::Message::Delta(wire::delta(delta, schema))).await?;
             }
             tokio::select! {
                 () = tokio::time::sleep_until(heard + SILENCE) => return Err(End::Silent),
@@ -256,7 +281,7 @@ impl Zone<'_> {
                 }
                 changed = changes.next() => {
                     for change in changed.ok_or(End::Closed)? {
-                        self.tell(&mut outgoing, change);
+                        self.tell(&mut outgoing, change, schema);
                     }
                 }
                 message = incoming.next() => {
@@ -268,7 +293,7 @@ impl Zone<'_> {
                         // Unanswered, so that global does not believe that it is followed.
                         Some(from_global::Message::Delta(_)) if verdict == Verdict::Foreign => {}
                         Some(from_global::Message::Delta(delta)) => {
-                            let acknowledgement = self.take(delta).await?;
+                            let acknowledgement = self.take(delta, schema).await?;
                             send(&out, from_zone::Message::Acknowledgement(acknowledgement)).await?;
                         }
                         Some(from_global::Message::Welcome(_)) | None => {
@@ -312,10 +337,13 @@ impl Zone<'_> {
     }
 
     /// Tells global of a change of the zone's own.
-    fn tell(&self, outgoing: &mut Outgoing<ObjectKey, Arc<Object>>, change: Change) {
+    fn tell(&self, outgoing: &mut Outgoing<ObjectKey, Arc<Object>>, change: Change, schema: u32) {
         let Change { key, object, .. } = change;
+        if !schema::knows(key.kind, schema) {
+            return;
+        }
         if let Some(object) = object.filter(|object| ownership::goes_up(object, &self.config.zone)) {
-            outgoing.change(key, Some((wire::version(&object), object)));
+            outgoing.change(key, Some((wire::version(&object, schema), object)));
         } else if ownership::is_sent_up(key.kind) && is_own_name(&key, &self.config.zone) {
             // Global ignores the removal of what it does not hold of this zone.
             outgoing.change(key, None);
@@ -323,14 +351,14 @@ impl Zone<'_> {
     }
 
     /// Stores what global sends; the stream ends if it is not global's to send.
-    async fn take(&self, delta: Delta) -> Result<Acknowledgement, End> {
+    async fn take(&self, delta: Delta, schema: u32) -> Result<Acknowledgement, End> {
         let mut objects = Vec::with_capacity(delta.upserts.len());
         for item in &delta.upserts {
-            let object = wire::read_object(item).map_err(End::Refused)?;
+            let object = wire::read_object(item, schema).map_err(End::Refused)?;
             ownership::check_from_global(&object, &self.config.zone).map_err(End::Refused)?;
             objects.push(object);
         }
-        let removals = delta.removals.into_iter().filter_map(wire::read_key);
+        let removals = delta.removals.into_iter().filter_map(|key| wire::read_key(key, schema));
         let is_copy = |object: &Object| ownership::is_copy(object, &self.config.zone);
         let removals = removals.filter(|key| self.store.get(key).is_some_and(|object| is_copy(&object)));
         store_all(self.store, objects, removals.collect()).await?;

@@ -13,7 +13,7 @@ use ursa_index::SigningRequest;
 use ursa_proto::sync::{IntermediateSigned, from_global, from_zone};
 use ursa_store::Store;
 use ursa_sync::global::Global;
-use ursa_sync::zone::Link;
+use ursa_sync::zone::{Cause, Link};
 
 #[tokio::test]
 async fn the_replica_that_leads_has_the_stream_and_the_others_see_what_comes() {
@@ -90,12 +90,12 @@ async fn how_it_stands_is_told_with_the_reason() {
     let world = World::start().await;
     let at = &world.server.address;
     let mut east = world.server.start_zone("east", at, &world.token("west").await);
-    let refused = east.connected.wait_for(|link| matches!(link, Link::Lost { refused: true, .. }));
+    let refused = east.connected.wait_for(|link| matches!(link, Link::Lost { cause: Cause::Refused, .. }));
     timeout(PATIENCE, refused).await.expect("a token of another zone is refused").unwrap();
     let closed = common::link::Link::to(at).await;
     closed.cut();
     let mut east = world.server.start_zone("east", &closed.address, &world.token("east").await);
-    let lost = east.connected.wait_for(|link| matches!(link, Link::Lost { refused: false, .. }));
+    let lost = east.connected.wait_for(|link| matches!(link, Link::Lost { cause: Cause::Unreachable, .. }));
     timeout(PATIENCE, lost).await.expect("it is out of reach").unwrap();
     closed.mend();
     east.until_connected(true).await;
@@ -109,7 +109,7 @@ async fn global_has_zones_only_while_it_leads() {
     let replica = Global::new(world.store.clone(), world.tokens.clone(), leads.subscribe());
     let server = Server::start(replica.routes()).await;
     let mut east = server.start_zone("east", &server.address, &world.token("east").await);
-    let waits = |link: &Link| matches!(link, Link::Lost { refused: false, reason } if reason.contains("another replica"));
+    let waits = |link: &Link| matches!(link, Link::Lost { cause: Cause::Unreachable, reason } if reason.contains("another replica"));
     timeout(PATIENCE, east.connected.wait_for(waits)).await.unwrap().unwrap();
     assert!(replica.zones().is_empty());
     leads.send_replace(true);

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Status, Streaming};
+use ursa_crds::schema::{CURRENT, Schemas};
 use ursa_crds::{
     DataplaneInsightSpec, Enforcement, Kind, MeshZoneSpec, Object, ObjectKey, PeerTransport, Spec, Tags,
     UnauthenticatedPeer,
@@ -22,7 +23,7 @@ use ursa_identity::{DataplaneClaims, ReplicaClaims, Tokens, UserClaims, ZoneClai
 use ursa_index::{ProxyInsight, Rejection, Snapshot};
 use ursa_model::ProxyId;
 use ursa_proto::replicas::replicas_client::ReplicasClient;
-use ursa_proto::replicas::{Hello, Message, Ping, message};
+use ursa_proto::replicas::{Hello, Insight, Message, Ping, message};
 use ursa_store::Store;
 use ursa_sync::global::SILENCE;
 use ursa_sync::replicas::Leader;
@@ -404,7 +405,7 @@ async fn only_a_replica_of_the_control_plane_is_let_in() {
     // It is let in, as itself only.
     let token = replica_token(&tokens, NAMESPACE, "b");
     let (sender, mut stream) = call(&a, Some(&token)).await.unwrap();
-    let hello = Hello { replica: "c".into(), held: Vec::new() };
+    let hello = Hello { replica: "c".into(), ..Hello::default() };
     sender.send(Message { message: Some(message::Message::Hello(hello)) }).await.unwrap();
     let status = timeout(PATIENCE, stream.message()).await.unwrap().unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied, "{status:?}");
@@ -430,7 +431,7 @@ async fn a_leader_that_leads_no_more_ends_the_streams() {
     let a = Replica::start("a", &tokens, &[]).await;
     a.is_led_by(&a);
     let (sender, mut stream) = call(&a, Some(&replica_token(&tokens, NAMESPACE, "b"))).await.unwrap();
-    let hello = Hello { replica: "b".into(), held: Vec::new() };
+    let hello = Hello { replica: "b".into(), ..Hello::default() };
     sender.send(Message { message: Some(message::Message::Hello(hello)) }).await.unwrap();
     let first = timeout(PATIENCE, stream.message()).await.unwrap().unwrap().unwrap();
     assert!(matches!(first.message, Some(message::Message::Hello(hello)) if hello.replica == "a"));
@@ -445,7 +446,7 @@ async fn a_silent_replica_is_let_go_and_one_that_pings_is_answered() {
     let a = Replica::start("a", &tokens, &["web-1"]).await;
     a.is_led_by(&a);
     let (sender, mut stream) = call(&a, Some(&replica_token(&tokens, NAMESPACE, "b"))).await.unwrap();
-    let hello = Hello { replica: "b".into(), held: Vec::new() };
+    let hello = Hello { replica: "b".into(), ..Hello::default() };
     for message in [message::Message::Hello(hello), message::Message::Ping(Ping { nonce: 7 })] {
         sender.send(Message { message: Some(message) }).await.unwrap();
     }
@@ -458,4 +459,115 @@ async fn a_silent_replica_is_let_go_and_one_that_pings_is_answered() {
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
     let after = silent_from.elapsed();
     assert!(after > SILENCE / 2 && after < NOTICED_WITHIN, "{after:?}");
+}
+
+/// What the leader tells a replica that says this of its schemas: names of proxies, and whether anything is told of them
+/// that came late.
+async fn told(
+    leader: &Replica,
+    tokens: &Tokens,
+    schema: u32,
+    oldest_schema: u32,
+) -> Result<(Vec<String>, bool), Status> {
+    let (sender, mut stream) = call(leader, Some(&replica_token(tokens, NAMESPACE, "b"))).await?;
+    let hello =
+        Hello { replica: "b".into(), schema, oldest_schema, version: "0.9".into(), ..Hello::default() };
+    sender.send(Message { message: Some(message::Message::Hello(hello)) }).await.unwrap();
+    loop {
+        match timeout(PATIENCE, stream.message()).await.expect("a message")?.unwrap().message {
+            Some(message::Message::Hello(hello)) => assert_eq!(hello.schema, CURRENT),
+            Some(message::Message::Delta(delta)) => {
+                let is_late = |insight: &Insight| {
+                    !insight.behind.is_empty() || !insight.unauthenticated_peers.is_empty()
+                };
+                let late = delta.upserts.iter().filter_map(|summary| summary.insight.as_ref()).any(is_late);
+                return Ok((
+                    delta.upserts.into_iter().map(|summary| summary.proxy.unwrap().name).collect(),
+                    late,
+                ));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_older_replica_is_told_what_it_knows_and_one_without_a_common_schema_nothing() {
+    let tokens = tokens();
+    let a = Replica::start("a", &tokens, &["web-1"]).await;
+    a.is_led_by(&a);
+    a.store.put_copy(permission(1, "Allow")).await.unwrap();
+    let one = a.connect("web-1", 10);
+    let peer = UnauthenticatedPeer {
+        port: 80,
+        transport: PeerTransport::Plaintext,
+        address: None,
+        dataplane: None,
+        count: 1,
+        last_seen: at(13),
+    };
+    one.unauthenticated_peers(&[peer].into());
+    says(&a, "known", "p-uid", |_| true).await;
+    assert_eq!(told(&a, &tokens, CURRENT, 1).await.unwrap(), (vec![String::new(), "web-1".into()], true));
+    assert_eq!(told(&a, &tokens, 0, 0).await.unwrap(), (vec!["web-1".into()], false));
+    let status = told(&a, &tokens, CURRENT + 2, CURRENT + 1).await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    for part in ["replica b (version 0.9) speaks schemas 3 to 4", "upgrade replica a first"] {
+        assert!(status.message().contains(part), "{status:?}");
+    }
+}
+
+#[tokio::test]
+async fn while_replicas_of_two_versions_run_they_know_each_others_proxies_and_nothing_is_enforced_unsaid() {
+    let old = Schemas { oldest: 1, newest: 1 };
+    for (of_leader, of_other) in [(Schemas::OURS, old), (old, Schemas::OURS)] {
+        let (tokens, all) = (tokens(), ["web-1", "web-2"]);
+        let a = Replica::speaking(of_leader, "a", &tokens, &all).await;
+        let b = Replica::speaking(of_other, "b", &tokens, &all).await;
+        let mut streams = Vec::new();
+        for (replica, name) in [(&a, "web-1"), (&b, "web-2")] {
+            replica.is_led_by(&a);
+            replica.store.put_copy(permission(1, "Allow")).await.unwrap();
+            let connection = replica.connect(name, 10);
+            replica.index.opened(&proxy(name));
+            let mut snapshots = replica.index.subscribe(&proxy(name)).await.unwrap();
+            let snapshot = snapshots.wait_for(Option::is_some).await.unwrap().clone();
+            replica.index.acknowledged(&proxy(name), snapshot.as_deref().unwrap());
+            streams.push((connection, snapshots));
+        }
+        for replica in [&a, &b] {
+            for name in all {
+                replica
+                    .sees("connected", name, |known| known.connected && known.envoy_version == "1.40")
+                    .await;
+                replica.reports(name, true).await;
+            }
+        }
+        // What each knows of its own is said before what comes now.
+        for (replica, name) in [(&a, "web-1"), (&b, "web-2")] {
+            replica.index.observe(&proxy(name), |insight| insight.envoy_version = "1.41".into());
+        }
+        for replica in [&a, &b] {
+            for name in all {
+                replica.sees("upgraded", name, |known| known.envoy_version == "1.41").await;
+            }
+            let partly = |of: &Enforcement| !of.enforced && (of.acked, of.total) == (1, 2);
+            says(replica, "half of it is known", "p-uid", partly).await;
+        }
+        // Once all are of one version, all is known.
+        drop(b);
+        let c = Replica::start("c", &tokens, &all).await;
+        if of_leader == Schemas::OURS {
+            c.is_led_by(&a);
+            c.store.put_copy(permission(1, "Allow")).await.unwrap();
+            let _two = c.connect("web-2", 20);
+            c.index.opened(&proxy("web-2"));
+            let mut snapshots = c.index.subscribe(&proxy("web-2")).await.unwrap();
+            let snapshot = snapshots.wait_for(Option::is_some).await.unwrap().clone();
+            c.index.acknowledged(&proxy("web-2"), snapshot.as_deref().unwrap());
+            for replica in [&a, &c] {
+                says(replica, "all", "p-uid", |of| of.enforced && (of.acked, of.total) == (2, 2)).await;
+            }
+        }
+    }
 }

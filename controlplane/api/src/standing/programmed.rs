@@ -12,14 +12,25 @@ use super::Verdict;
 pub(super) struct ZoneView {
     pub(super) name: String,
     pub(super) away_since: Option<Timestamp>,
+    pub(super) outdated: Option<Outdated>,
     pub(super) enforcement: Enforcement,
+}
+
+/// A zone whose control plane is of an older version, which does not know all of a resource, or does not tell how far it is.
+#[derive(Clone, Debug)]
+pub(super) struct Outdated {
+    pub(super) schema: u32,
+    /// Fields of the resource that it does not know.
+    pub(super) fields: Vec<&'static str>,
 }
 
 /// What is in the way in one zone, in the order in which it is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Obstacle {
     Rejected,
+    Outdated,
     Pending,
+    Mute,
     Away,
 }
 
@@ -33,7 +44,9 @@ pub(super) fn programmed(generation: u64, zones: &[ZoneView]) -> (Verdict, Vec<Z
         Some((first, _)) => {
             let (status, reason) = match first {
                 Obstacle::Rejected => ("False", "ProxyRejected"),
+                Obstacle::Outdated => ("False", "ZoneOutdated"),
                 Obstacle::Pending => ("False", "Pending"),
+                Obstacle::Mute => ("Unknown", "ZoneOutdated"),
                 Obstacle::Away => ("Unknown", "ZoneAway"),
             };
             let texts: Vec<String> = obstacles.into_iter().map(|(_, text)| text).collect();
@@ -55,7 +68,7 @@ fn progress(generation: u64, ZoneView { name, enforcement, .. }: &ZoneView) -> Z
 
 fn obstacle(
     generation: u64,
-    ZoneView { name, away_since, enforcement }: &ZoneView,
+    ZoneView { name, away_since, outdated, enforcement }: &ZoneView,
 ) -> Option<(Obstacle, String)> {
     let Enforcement { acked, total, unheard, laggards, rejections, enforced, .. } = enforcement;
     if let Some(since) = away_since {
@@ -64,6 +77,15 @@ fn obstacle(
             Obstacle::Away,
             format!("zone {name} is away since {since}: what it enforces is not known"),
         ));
+    }
+    if let Some(Outdated { schema, fields }) = outdated {
+        let runs = format!("zone {name} runs schema {schema}");
+        return Some(if fields.is_empty() {
+            (Obstacle::Mute, format!("{runs}, which does not tell what its proxies enforce: upgrade it"))
+        } else {
+            let fields = fields.join(", ");
+            (Obstacle::Outdated, format!("{runs} and does not know {fields}: it goes on without; upgrade it"))
+        });
     }
     if enforcement.generation != generation {
         return Some((Obstacle::Pending, format!("zone {name} has not got it yet")));
@@ -134,7 +156,7 @@ mod tests {
             laggards,
             ..Enforcement::default()
         };
-        ZoneView { name: name.into(), away_since: None, enforcement }
+        ZoneView { name: name.into(), away_since: None, outdated: None, enforcement }
     }
 
     fn told(zones: &[ZoneView]) -> (&'static str, String, String) {
@@ -167,6 +189,24 @@ mod tests {
         let (status, reason, message) = told(&[behind]);
         assert_eq!((status, reason.as_str()), ("False", "Pending"));
         assert!(message.contains("a replica of its control plane"), "{message}");
+    }
+
+    #[test]
+    fn what_an_older_zone_does_not_know_or_tell_is_said() {
+        let older = |fields: &[&'static str]| ZoneView {
+            outdated: Some(Outdated { schema: 1, fields: fields.to_vec() }),
+            ..zone("west", 0, 0, 0)
+        };
+        let (status, reason, message) = told(&[zone("east", 2, 1, 1), older(&["spec.members"])]);
+        assert_eq!((status, reason.as_str()), ("False", "ZoneOutdated"));
+        assert_eq!(
+            message,
+            "zone west runs schema 1 and does not know spec.members: it goes on without; upgrade it"
+        );
+        let (status, reason, message) = told(&[zone("east", 2, 1, 1), older(&[])]);
+        assert_eq!((status, reason.as_str()), ("Unknown", "ZoneOutdated"));
+        assert!(message.contains("does not tell what its proxies enforce"), "{message}");
+        assert_eq!(told(&[zone("east", 1, 1, 1), older(&[])]).1, "Pending", "what is known comes first");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use ursa_api::{ApiState, Mode, ServerInfo, router};
+use ursa_crds::schema::CURRENT;
 use ursa_crds::{KINDS, Object};
 use ursa_identity::{Tokens, UserClaims};
 use ursa_store::Store;
@@ -31,13 +32,18 @@ impl Api {
 
     /// Of a control plane of this mode, in the zone `z` if it is in one.
     pub(crate) async fn start_as(mode: Mode, store: Store) -> Self {
+        Self::start_of(mode, store, CURRENT).await
+    }
+
+    /// The same of a version that knows no more than this schema.
+    pub(crate) async fn start_of(mode: Mode, store: Store, schema: u32) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let tokens = Arc::new(Tokens::generate().unwrap());
         let admin = UserClaims { name: "admin".into(), groups: vec!["admin".into()] };
         let token = tokens.issue_user(&admin, Duration::from_mins(10), Timestamp::now()).unwrap().token;
         let zone = if mode == Mode::Global { "" } else { "z" };
         let info = ServerInfo { version: "0".into(), mode, zone: zone.into(), instance: "test".into() };
-        let state = ApiState::new(store.clone(), tokens.clone(), info, Vec::new());
+        let state = ApiState::new(store.clone(), tokens.clone(), info, Vec::new()).with_schema(schema);
         let routes = router(state.with_reviews(mode != Mode::Zone), axum::Router::new());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());

@@ -11,7 +11,7 @@ use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use ursa_crds::{KINDS, Kind, Object, ObjectKey, Problem};
+use ursa_crds::{KINDS, Kind, Object, ObjectKey, Problem, schema};
 
 use super::wire::{PRIVATE_TYPE, SECRET_TYPE};
 use super::{Cluster, KubernetesError, is_there, status, wire};
@@ -211,7 +211,9 @@ impl Cluster {
     /// Takes what the API server holds now; returns what is known then, which may be newer. What is wrong leaves the last
     /// state as it is.
     pub(super) fn take(&self, kind: Kind, stored: &DynamicObject) -> Result<Arc<Object>, Vec<Problem>> {
-        let object = wire::decode(kind, stored, &self.namespace).map_err(|problem| vec![problem]);
+        let object = schema::check(kind, &stored.data, self.schema)
+            .and_then(|()| wire::decode(kind, stored, &self.namespace))
+            .map_err(|problem| vec![explained(problem)]);
         let place = Place::of(kind, stored);
         let mut known = self.views.known();
         let key = match &object {
@@ -277,6 +279,17 @@ impl Cluster {
         for key in keys {
             self.gone(&key, None);
         }
+    }
+}
+
+/// The API server keeps no field that the definitions do not have: one that is not known here is of later definitions.
+fn explained(problem: Problem) -> Problem {
+    match problem.message.as_str() {
+        "unknown field" => Problem::new(
+            problem.field,
+            "this control plane is older than the installed definitions and does not know the field: upgrade it",
+        ),
+        _ => problem,
     }
 }
 

@@ -7,7 +7,7 @@ use kube::Error;
 use kube::api::{Api, DeleteParams, DynamicObject, ObjectMeta, PostParams, Preconditions};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use ursa_crds::{Kind, Meta, Object, ObjectKey};
+use ursa_crds::{Kind, Meta, Object, ObjectKey, schema};
 
 use super::follow::Place;
 use super::{Cluster, is_there, texts, wire};
@@ -91,7 +91,8 @@ async fn write(
     is_copy: bool,
 ) -> Result<DynamicObject, Error> {
     let key = object.key();
-    let document = wire::encode(object, is_copy, &cluster.namespace);
+    let mut document = wire::encode(object, is_copy, &cluster.namespace);
+    schema::prune(key.kind, &mut document, cluster.schema);
     let wanted: DynamicObject = serde_json::from_value(document).map_err(Error::SerdeError)?;
     let namespace = wanted.metadata.namespace.clone().unwrap_or_default();
     let api = cluster.api(key.kind, &namespace);

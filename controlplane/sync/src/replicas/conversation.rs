@@ -9,13 +9,15 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::SendTimeoutError;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tonic::{Status, Streaming};
+use ursa_crds::schema::{self, Party};
 use ursa_index::{Hearing, Index, News};
 use ursa_model::ProxyId;
 use ursa_proto::replicas::{Acknowledgement, Delta, Held, Hello, Insight, Message, Ping, message};
 
-use super::wire;
+use super::{Replicas, wire};
 use crate::engine::Outgoing;
 use crate::global::SILENCE;
+use crate::meeting;
 
 const PING_EVERY: Duration = Duration::from_secs(1);
 /// Messages that wait for the network: a delta, an acknowledgement and an echo at most are due at a time.
@@ -40,6 +42,8 @@ pub(super) enum End {
     Closed,
     #[error("the other replica sent what it may not: {0}")]
     Refused(String),
+    #[error("{0}")]
+    Incompatible(String),
     #[error("a newer stream of the replica has taken over")]
     Replaced,
 }
@@ -51,21 +55,40 @@ pub(super) struct Conversation<'a> {
     other: &'a str,
     hearing: Hearing,
     out: &'a Out,
+    /// What both speak.
+    schema: u32,
+}
+
+/// Says who speaks, and what it holds of the other's.
+pub(super) async fn greet(own: &Replicas, hearing: &Hearing, out: &Out) -> Result<(), End> {
+    let held = hearing.held().into_iter();
+    let held = held.map(|(proxy, version)| Held { proxy: Some(wire::proxy(&proxy)), version });
+    let Party { version, schemas, .. } = own.party();
+    let hello = Hello {
+        replica: own.identity.clone(),
+        held: held.collect(),
+        schema: schemas.newest,
+        oldest_schema: schemas.oldest,
+        version,
+    };
+    send(out, message::Message::Hello(hello)).await
+}
+
+/// The schema to use with one that said this.
+pub(super) fn agree(own: &Replicas, hello: &Hello) -> Result<u32, End> {
+    schema::agree(&own.party(), &meeting::replica(hello)).map_err(End::Incompatible)
 }
 
 impl<'a> Conversation<'a> {
-    /// Begins to listen to the other replica.
-    pub(super) fn with(index: &'a Index, other: &'a str, out: &'a Out) -> Self {
-        Self { index, other, hearing: index.hear(other), out }
-    }
-
-    /// Says who speaks, and what it holds of the other's.
-    pub(super) async fn greet(&self, own: &str) -> Result<(), End> {
-        let held = self.hearing.held();
-        let held =
-            held.into_iter().map(|(proxy, version)| Held { proxy: Some(wire::proxy(&proxy)), version });
-        let hello = Hello { replica: own.to_owned(), held: held.collect() };
-        send(self.out, message::Message::Hello(hello)).await
+    /// With the other replica, which is heard.
+    pub(super) fn with(
+        index: &'a Index,
+        other: &'a str,
+        hearing: Hearing,
+        out: &'a Out,
+        schema: u32,
+    ) -> Self {
+        Self { index, other, hearing, out, schema }
     }
 
     /// Goes on until the stream ends. `held`: what the other said that it holds. One of the two pings.
@@ -122,7 +145,14 @@ impl<'a> Conversation<'a> {
 
     /// What the other is to know of a proxy, with its version.
     fn summary(&self, proxy: &ProxyId) -> Option<(String, Insight)> {
-        self.index.insights().for_replica(self.other, proxy).map(|insight| wire::insight(&insight))
+        // To one that does not know it, it would be a proxy without a name.
+        if proxy.is_mesh_itself() && self.schema < schema::REPLICAS_TELL_PROGRESS {
+            return None;
+        }
+        self.index
+            .insights()
+            .for_replica(self.other, proxy)
+            .map(|insight| wire::insight(&insight, self.schema))
     }
 
     async fn changes(&self, news: &mut News) -> Vec<(ProxyId, Option<(String, Insight)>)> {

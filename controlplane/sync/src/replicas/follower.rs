@@ -12,7 +12,7 @@ use tonic::{Request, Status};
 use ursa_proto::replicas::Message;
 use ursa_proto::replicas::replicas_client::ReplicasClient;
 
-use super::conversation::{BUFFER, Conversation, End, hello};
+use super::conversation::{BUFFER, Conversation, End, agree, greet, hello};
 use super::{Leader, Replicas, Trust};
 use crate::global::LARGEST_MESSAGE;
 
@@ -24,7 +24,7 @@ impl Replicas {
     pub fn follow(&self, mut leader: watch::Receiver<Option<Leader>>, trust: Trust) {
         let replica = self.clone();
         tokio::spawn(async move {
-            let mut retry = FIRST_RETRY;
+            let (mut retry, mut told) = (FIRST_RETRY, None);
             loop {
                 let other = leader.borrow_and_update().clone();
                 let ended = async {
@@ -34,9 +34,13 @@ impl Replicas {
                     let mut met = false;
                     let Err(end) = replica.stream(&other, &trust, &mut met).await;
                     let Leader { identity, address } = &other;
-                    tracing::warn!(leader = identity, address, reason = %end, "the leader is not told, nor heard");
                     if met {
-                        retry = FIRST_RETRY;
+                        (retry, told) = (FIRST_RETRY, None);
+                    }
+                    let news = Some((identity.clone(), end.to_string()));
+                    if told != news {
+                        tracing::warn!(leader = identity, address, reason = %end, "the leader is not told, nor heard; trying again");
+                        told = news;
                     }
                     // Jitter, so that replicas do not come back all at once.
                     tokio::time::sleep(retry.mul_f64(rand::random_range(0.5..1.0))).await;
@@ -68,14 +72,16 @@ impl Replicas {
         request.metadata_mut().insert("authorization", header);
         let mut client = ReplicasClient::new(channel).max_decoding_message_size(LARGEST_MESSAGE);
         let mut incoming = client.stream(request).await?.into_inner();
-        let conversation = Conversation::with(&self.index, &leader.identity, &out);
-        conversation.greet(&self.identity).await?;
+        let hearing = self.index.hear(&leader.identity);
+        greet(self, &hearing, &out).await?;
         let hello = hello(&mut incoming).await?;
         if hello.replica != leader.identity {
             return Err(End::Refused(format!("it is {}, not {}", hello.replica, leader.identity)));
         }
+        let schema = agree(self, &hello)?;
         *met = true;
-        tracing::info!(leader = leader.identity, "the leader is told, and heard");
+        tracing::info!(leader = leader.identity, schema, "the leader is told, and heard");
+        let conversation = Conversation::with(&self.index, &leader.identity, hearing, &out, schema);
         conversation.run(hello.held, incoming, true).await
     }
 }

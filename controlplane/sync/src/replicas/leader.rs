@@ -11,7 +11,7 @@ use ursa_proto::replicas::Message;
 use ursa_proto::replicas::replicas_server::{Replicas as Service, ReplicasServer};
 
 use super::Replicas;
-use super::conversation::{BUFFER, Conversation, End, Out, hello};
+use super::conversation::{BUFFER, Conversation, End, Out, agree, greet, hello};
 use crate::global::{LARGEST_MESSAGE, SILENCE};
 
 impl Replicas {
@@ -31,9 +31,11 @@ impl Replicas {
             let message = format!("the token is for replica {replica}, not {}", hello.replica);
             return Err(Status::permission_denied(message).into());
         }
-        let conversation = Conversation::with(&self.index, replica, out);
-        conversation.greet(&self.identity).await?;
-        tracing::info!(replica, "another replica tells what it sees");
+        let schema = agree(self, &hello)?;
+        let hearing = self.index.hear(replica);
+        greet(self, &hearing, out).await?;
+        tracing::info!(replica, schema, "another replica tells what it sees");
+        let conversation = Conversation::with(&self.index, replica, hearing, out, schema);
         conversation.run(hello.held, incoming, false).await
     }
 }
@@ -78,6 +80,7 @@ fn status(end: End) -> Status {
         End::Silent | End::Unread => Status::deadline_exceeded(end.to_string()),
         End::Closed => Status::cancelled(end.to_string()),
         End::Refused(_) => Status::invalid_argument(end.to_string()),
+        End::Incompatible(_) => Status::failed_precondition(end.to_string()),
         End::Replaced => Status::aborted(end.to_string()),
         End::Connect(_) | End::Token(_) => Status::internal(end.to_string()),
     }

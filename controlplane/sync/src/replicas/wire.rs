@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use ursa_crds::schema::REPLICAS_TELL_PROGRESS;
 use ursa_crds::{PeerTransport, Refusal, UnauthenticatedPeer};
 use ursa_envoy::{ResourceKey, ResourceType};
 use ursa_index::{Behind, Certificate, ProxyInsight, Rejection};
@@ -20,8 +21,12 @@ pub(super) fn read_proxy(proxy: Proxy) -> ProxyId {
     ProxyId { mesh: proxy.mesh, name: proxy.name }
 }
 
-/// An insight with its version, without what means nothing in another process.
-pub(super) fn insight(insight: &ProxyInsight) -> (String, Insight) {
+/// An insight with its version, without what means nothing in another process, or is not of the schema.
+pub(super) fn insight(insight: &ProxyInsight, schema: u32) -> (String, Insight) {
+    let mut insight = insight.clone();
+    if schema < REPLICAS_TELL_PROGRESS {
+        (insight.unauthenticated_peers, insight.behind) = Default::default();
+    }
     let ProxyInsight {
         connected,
         connected_at,
@@ -37,7 +42,7 @@ pub(super) fn insight(insight: &ProxyInsight) -> (String, Insight) {
         unready,
         unauthenticated_peers,
         behind,
-    } = insight;
+    } = &insight;
     let behind: Vec<replicas::Behind> = behind.iter().map(|(uid, behind)| wire_behind(uid, behind)).collect();
     let rejected: Vec<_> = rejections
         .iter()
@@ -203,6 +208,8 @@ fn read_time(field: &str, text: &str) -> Result<Option<Timestamp>, String> {
 
 #[cfg(test)]
 mod tests {
+    use ursa_crds::schema::CURRENT;
+
     use super::*;
 
     #[test]
@@ -245,15 +252,20 @@ mod tests {
             behind: Arc::new([("uid".to_owned(), lag)].into()),
         };
         for known in [known, ProxyInsight::default()] {
-            let (version, said) = insight(&known);
+            let (version, said) = insight(&known, CURRENT);
             assert_eq!(read_insight(said), Ok(known.clone()));
             // What happens all the time is no news.
             let counted = ProxyInsight { acknowledged: 7, responses: 8, ..known.clone() };
-            assert_eq!(insight(&counted).0, version);
-            assert_ne!(insight(&ProxyInsight { connected: !known.connected, ..known.clone() }).0, version);
+            assert_eq!(insight(&counted, CURRENT).0, version);
+            let other = ProxyInsight { connected: !known.connected, ..known.clone() };
+            assert_ne!(insight(&other, CURRENT).0, version);
             let others = known.unauthenticated_peers.iter().skip(1).cloned().collect();
             let fewer = ProxyInsight { unauthenticated_peers: others, ..known.clone() };
-            assert_eq!(insight(&fewer).0 == version, fewer == known);
+            assert_eq!(insight(&fewer, CURRENT).0 == version, fewer == known);
+            // To an older one they are the same.
+            assert_eq!(insight(&fewer, 1), insight(&known, 1));
+            let (_, said) = insight(&known, 1);
+            assert!(said.unauthenticated_peers.is_empty() && said.behind.is_empty());
         }
     }
 }

@@ -7,6 +7,7 @@ use tokio::time::timeout;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
+use ursa_crds::schema::CURRENT;
 use ursa_proto::sync::sync_server::{Sync, SyncServer};
 use ursa_proto::sync::{FromGlobal, FromZone, GlobalWelcome, Held, ZoneHello, from_global, from_zone};
 
@@ -73,7 +74,13 @@ impl GlobalEnd {
     }
 
     pub(crate) async fn welcome(&self, held: Vec<Held>) {
-        let welcome = GlobalWelcome { epoch: "epoch-1".into(), adopted: false, held };
+        let welcome = GlobalWelcome {
+            epoch: "epoch-1".into(),
+            held,
+            schema: CURRENT,
+            oldest_schema: CURRENT,
+            ..GlobalWelcome::default()
+        };
         self.send(from_global::Message::Welcome(welcome)).await;
     }
 

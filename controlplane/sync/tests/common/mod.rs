@@ -18,6 +18,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use ursa_crds::schema::Schemas;
 use ursa_crds::{KINDS, Kind, Object, ObjectKey, Spec};
 use ursa_identity::{ClientCerts, ServerTls, Tokens, ZoneClaims};
 use ursa_index::SigningRequest;
@@ -68,6 +69,19 @@ impl Server {
         store: Store,
         leads: bool,
     ) -> Zone {
+        self.start_speaking(zone, address, token, store, leads, Schemas::OURS)
+    }
+
+    /// The same of a version that speaks these schemas.
+    pub(crate) fn start_speaking(
+        &self,
+        zone: &str,
+        address: &str,
+        token: &str,
+        store: Store,
+        leads: bool,
+        schemas: Schemas,
+    ) -> Zone {
         let token_file = self.folder.path().join(format!("{zone}.token"));
         std::fs::write(&token_file, token).unwrap();
         let config = ZoneConfig {
@@ -75,7 +89,7 @@ impl Server {
             global: format!("https://{address}"),
             ca_file: self.ca_file.clone(),
             token_file,
-            version: "1".into(),
+            schemas,
         };
         let (signing, requests) = mpsc::unbounded_channel();
         let leads = watch::Sender::new(leads);
@@ -118,7 +132,12 @@ impl World {
     pub(crate) async fn start() -> Self {
         let (store, tokens) = (Store::memory(), Arc::new(Tokens::generate().unwrap()));
         put(&store, objects::mesh()).await;
-        let global = Global::new(store.clone(), tokens.clone(), watch::channel(true).1);
+        Self::speaking(Schemas::OURS, store, tokens).await
+    }
+
+    /// Of a version that speaks these schemas, on a store that there is.
+    pub(crate) async fn speaking(schemas: Schemas, store: Store, tokens: Arc<Tokens>) -> Self {
+        let global = Global::new(store.clone(), tokens.clone(), watch::channel(true).1).speaking(schemas);
         let server = Server::start(global.routes()).await;
         Self { store, tokens, global, server }
     }

@@ -9,6 +9,7 @@ use tokio::time::{Instant, interval_at, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Status, Streaming};
 use ursa_crds::Object;
+use ursa_crds::schema::CURRENT;
 use ursa_proto::sync::sync_client::SyncClient;
 use ursa_proto::sync::{
     Acknowledgement, Delta, FromGlobal, FromZone, GlobalWelcome, Held, Key, Ping, ZoneHello, from_global,
@@ -52,7 +53,13 @@ async fn keep(sender: mpsc::Sender<FromZone>) {
 }
 
 pub(crate) fn hello(zone: &str, held: Vec<Held>) -> from_zone::Message {
-    from_zone::Message::Hello(ZoneHello { zone: zone.into(), version: "1".into(), held })
+    from_zone::Message::Hello(ZoneHello {
+        zone: zone.into(),
+        version: "1".into(),
+        held,
+        schema: CURRENT,
+        oldest_schema: CURRENT,
+    })
 }
 
 impl RawZone {

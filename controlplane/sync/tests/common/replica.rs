@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
+use ursa_crds::schema::Schemas;
 use ursa_crds::{DataplaneInsightSpec, Kind, ObjectKey, Spec};
 use ursa_identity::Tokens;
 use ursa_index::{Authority, Certificate, Connection, Index, ProxyInsight};
@@ -29,6 +30,16 @@ pub(crate) struct Replica {
 
 impl Replica {
     pub(crate) async fn start(identity: &str, tokens: &Arc<Tokens>, dataplanes: &[&str]) -> Self {
+        Self::speaking(Schemas::OURS, identity, tokens, dataplanes).await
+    }
+
+    /// Of a version that speaks these schemas.
+    pub(crate) async fn speaking(
+        schemas: Schemas,
+        identity: &str,
+        tokens: &Arc<Tokens>,
+        dataplanes: &[&str],
+    ) -> Self {
         let store = Store::memory();
         put(&store, super::objects::mesh()).await;
         for name in dataplanes {
@@ -39,7 +50,8 @@ impl Replica {
         let index = Index::start_as_replica(store.clone(), authority, leads.subscribe());
         // What comes from here on is new to it.
         index.inspect(&proxy("nobody")).await;
-        let replicas = Replicas::new(index.clone(), tokens.clone(), NAMESPACE, identity, leads.subscribe());
+        let replicas = Replicas::new(index.clone(), tokens.clone(), NAMESPACE, identity, leads.subscribe())
+            .speaking(schemas);
         let routes = tonic::service::Routes::new(replicas.service());
         let server = Server::start(routes).await;
         let leader = watch::Sender::new(None);
