@@ -79,6 +79,10 @@ pub(crate) enum Command {
     /// Let zones join; at a global control plane
     #[command(subcommand)]
     Zone(Zone),
+    /// Write a global control plane with its keys to a file, which is to be kept like a key
+    Backup(Backup),
+    /// Make a new global control plane the one that a backup was taken of; its zones follow it with the credentials that they have
+    Restore(Restore),
     /// Print what installs Ursa in a Kubernetes cluster, for `kubectl apply -f -`
     #[command(subcommand)]
     Install(Install),
@@ -102,6 +106,20 @@ pub(crate) struct Apply {
     /// Decode and validate here; send nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Backup {
+    /// The file, for its owner only; one that is there is replaced
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    /// A file that `ursactl backup` wrote
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) file: PathBuf,
 }
 
 #[derive(Debug, Args)]

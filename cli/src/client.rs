@@ -19,6 +19,8 @@ use crate::problem::Refusal;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// For a whole request with its answer.
 const TIMEOUT: Duration = Duration::from_mins(1);
+/// For one that writes everything.
+const LONG: Duration = Duration::from_mins(10);
 /// Objects in one answer; the rest is asked for again.
 const PAGE: &str = "500";
 
@@ -37,7 +39,6 @@ impl Client {
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(TIMEOUT)
             .user_agent(concat!("ursactl/", env!("CARGO_PKG_VERSION")));
         if access.url.scheme() == "http" {
             let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)]
@@ -99,6 +100,11 @@ impl Client {
         Ok(self.send(Method::POST, self.url(path)?, Some(request)).await?.1)
     }
 
+    /// The same, of what is large and takes its time.
+    pub(crate) async fn post_patiently(&self, path: &[&str], request: &Value) -> anyhow::Result<Value> {
+        Ok(self.send_within(LONG, Method::POST, self.url(path)?, Some(request)).await?.1)
+    }
+
     /// Deletes an object.
     pub(crate) async fn delete(&self, path: &[&str]) -> anyhow::Result<()> {
         self.send(Method::DELETE, self.url(path)?, None).await.map(drop)
@@ -123,9 +129,20 @@ impl Client {
         url: Url,
         body: Option<&Value>,
     ) -> anyhow::Result<(StatusCode, Value)> {
+        self.send_within(TIMEOUT, method, url, body).await
+    }
+
+    async fn send_within(
+        &self,
+        bound: Duration,
+        method: Method,
+        url: Url,
+        body: Option<&Value>,
+    ) -> anyhow::Result<(StatusCode, Value)> {
         let mut request = self
             .http
             .request(method, url)
+            .timeout(bound)
             .header(AUTHORIZATION, self.token.clone())
             .header("accept", "application/json");
         if let Some(body) = body {

@@ -143,6 +143,16 @@ impl ControlPlaneSpec {
     }
 }
 
+/// The Secret with the authority that the operator makes for a ControlPlane, and its key.
+pub fn authority_secret(control_plane: &str) -> String {
+    format!("{control_plane}-ca")
+}
+
+/// The Secret with the certificate of a ControlPlane's pods, and what it is trusted by.
+pub fn tls_secret(control_plane: &str) -> String {
+    format!("{control_plane}-cp-tls")
+}
+
 /// The definition, with a rule for names, which the types cannot carry.
 pub(crate) fn definition() -> CustomResourceDefinition {
     with_rule(

@@ -34,7 +34,7 @@ pub use control_plane::{
     Amount, CONNECTED_TO_GLOBAL, CONNECTION_MANAGER, CertIssuer, ControlPlane, ControlPlaneMode,
     ControlPlaneSpec, ControlPlaneStatus, DEFAULT_ZONE, FailurePolicy, IssuerRef, LocalRef, LogLevel,
     PullPolicy, Resources, ServiceSpec, ServiceType, SidecarRunMode, SidecarSpec, StoreSpec, StoreType,
-    TlsSpec, WebhookSpec, ZoneMembership,
+    TlsSpec, WebhookSpec, ZoneMembership, authority_secret, tls_secret,
 };
 pub use dataplane::{
     Capture, Dataplane, DataplaneSpec, HttpProbe, Inbound, Networking, Outbound, Pod, Probe, Protocol,

@@ -2,6 +2,7 @@
 
 mod zones {
     mod across;
+    mod backup;
     mod follow;
     mod machines;
     mod rotation;

@@ -85,7 +85,7 @@ impl Names {
 
     /// The Secret with the authority's key. No pod mounts it.
     pub fn authority(&self) -> String {
-        format!("{}-ca", self.name)
+        ursa_crds::authority_secret(&self.name)
     }
 
     /// The ConfigMap with the settings of sidecars.
@@ -207,6 +207,11 @@ mod tests {
         let names = Names::new("mesh-a", "ursa");
         assert_eq!(Names::of_cluster_object(&names.cluster("ursa-cp")), Some(names));
         assert_eq!(Names::of_cluster_object("cluster-admin"), None);
+    }
+
+    #[test]
+    fn the_control_plane_knows_the_secret_with_its_certificate() {
+        assert_eq!(Names::new("mesh-a", "ursa").tls(Part::ControlPlane), ursa_crds::tls_secret("ursa"));
     }
 
     #[test]

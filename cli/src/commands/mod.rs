@@ -1,6 +1,7 @@
 //! One module a command.
 
 pub(crate) mod apply;
+pub(crate) mod backup;
 pub(crate) mod completion;
 pub(crate) mod control_planes;
 pub(crate) mod delete;

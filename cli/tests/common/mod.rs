@@ -49,7 +49,12 @@ pub(crate) const AUTHORITIES: &str = "the authorities, as PEM\n";
 impl World {
     /// Over plain HTTP, with the mesh `default`.
     pub(crate) async fn start() -> Self {
-        let world = Self::serve(None);
+        Self::start_as(Mode::Standalone).await
+    }
+
+    /// The same of a control plane of this mode.
+    pub(crate) async fn start_as(mode: Mode) -> Self {
+        let world = Self::serve(mode, None);
         let mesh = ursa_crds::decode(MESH.as_bytes()).unwrap();
         world.store.put(mesh, None).await.unwrap();
         world
@@ -57,18 +62,17 @@ impl World {
 
     /// Over HTTPS, as `localhost` only.
     pub(crate) fn start_tls() -> Self {
-        Self::serve(Some(ServerTls::generate(&["localhost".to_owned()], Timestamp::now()).unwrap()))
+        Self::serve(
+            Mode::Standalone,
+            Some(ServerTls::generate(&["localhost".to_owned()], Timestamp::now()).unwrap()),
+        )
     }
 
-    fn serve(tls: Option<ServerTls>) -> Self {
+    fn serve(mode: Mode, tls: Option<ServerTls>) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let (store, tokens) = (Store::memory(), Arc::new(Tokens::generate().unwrap()));
-        let info = ServerInfo {
-            version: "7.8.9".into(),
-            mode: Mode::Standalone,
-            zone: "east".into(),
-            instance: "host-1".into(),
-        };
+        let info =
+            ServerInfo { version: "7.8.9".into(), mode, zone: "east".into(), instance: "host-1".into() };
         let home = tempfile::tempdir().unwrap();
         let ca_file = home.path().join("authorities.pem");
         std::fs::write(&ca_file, AUTHORITIES).unwrap();

@@ -17,11 +17,11 @@ use crate::problem::Problem;
 /// would not see the answer.
 const DRAIN_LIMIT: usize = 32 * 1024 * 1024;
 
-/// The whole body of a request.
+/// The whole body of a request, of so many bytes at most.
 #[derive(Debug)]
-pub(crate) struct Whole(pub(crate) Vec<u8>);
+pub(crate) struct Whole<const LIMIT: usize = BODY_LIMIT>(pub(crate) Vec<u8>);
 
-impl<S: Sync> FromRequest<S> for Whole {
+impl<S: Sync, const LIMIT: usize> FromRequest<S> for Whole<LIMIT> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
@@ -31,15 +31,15 @@ impl<S: Sync> FromRequest<S> for Whole {
             let frame = frame.map_err(|_| Problem::bad_request("the body ended early"))?;
             let Some(data) = frame.data_ref() else { continue };
             length += data.len();
-            if length <= BODY_LIMIT {
+            if length <= LIMIT {
                 bytes.extend_from_slice(data);
             }
-            if length > DRAIN_LIMIT {
+            if length > DRAIN_LIMIT.max(LIMIT) {
                 break;
             }
         }
-        if length > BODY_LIMIT {
-            return Err(Problem::too_large(format!("a body may have {BODY_LIMIT} bytes")));
+        if length > LIMIT {
+            return Err(Problem::too_large(format!("a body may have {LIMIT} bytes")));
         }
         Ok(Self(bytes))
     }

@@ -6,6 +6,7 @@
 mod access;
 mod admission;
 mod authorities;
+mod backup;
 mod body;
 mod conditions;
 mod inspect;
@@ -175,6 +176,8 @@ pub fn router(state: ApiState, further: Router<ApiState>) -> Router {
     further
         .route("/", get(info))
         .route("/openapi.json", get(openapi::get))
+        .route("/backup", get(backup::take))
+        .route("/restore", post(backup::restore))
         .route("/tokens/dataplane", post(tokens::dataplane))
         .route("/tokens/user", post(tokens::user))
         .route("/tokens/ingress", post(tokens::ingress))

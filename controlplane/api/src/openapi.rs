@@ -104,6 +104,14 @@ const OTHERS: &[(&str, &str, &str, &str, Option<&str>)] = &[
         "What is known of the proxy",
         None,
     ),
+    ("/backup", "get", "takeBackup", "A global control plane with its keys, for its owner only", None),
+    (
+        "/restore",
+        "post",
+        "restoreBackup",
+        "Makes an empty global control plane the one of the backup, which zones then follow",
+        Some("Backup"),
+    ),
     ("/tokens/dataplane", "post", "issueDataplaneToken", "Issues a token for agents", Some("DataplaneToken")),
     (
         "/tokens/ingress",
@@ -233,8 +241,20 @@ fn schemas() -> Value {
     schemas.insert("DataplaneTokenRevocation".into(), revocation(dataplane, &[]));
     schemas.insert("ZoneTokenRevocation".into(), revocation(json!({"zone": text}), &["zone"]));
     schemas.insert("UserToken".into(), token(json!({"name": text, "groups": texts}), &["name"]));
+    schemas.insert("Backup".into(), backup_schema(&text));
     schemas.insert("Problem".into(), problem_schema());
     Value::Object(schemas)
+}
+
+fn backup_schema(text: &Value) -> Value {
+    json!({
+        "type": "object",
+        "description": "What GET /backup gave, unchanged.",
+        "properties": {
+            "format": text, "version": text, "createdAt": text, "checksum": text, "content": {"type": "object"},
+        },
+        "required": ["format", "checksum", "content"],
+    })
 }
 
 fn problem_schema() -> Value {

@@ -124,6 +124,16 @@ impl ServerTls {
         &self.ca_pem
     }
 
+    /// The server's certificate, PEM.
+    pub fn cert_pem(&self) -> &str {
+        &self.cert_pem
+    }
+
+    /// Its key, PEM: a secret.
+    pub fn key_pem(&self) -> &str {
+        &self.key_pem
+    }
+
     /// What a server shows.
     pub fn served(&self) -> Result<ServedCertificate, ServerTlsError> {
         ServedCertificate::new(&self.cert_pem, &self.key_pem)

@@ -4,6 +4,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -151,8 +152,10 @@ impl Kind for ReplicaClaims {
     }
 }
 
-/// Issues and verifies tokens with one key.
-pub struct Tokens {
+/// Issues and verifies tokens with one key, which can be replaced meanwhile.
+pub struct Tokens(RwLock<Arc<SigningKey>>);
+
+struct SigningKey {
     private_pem: String,
     public_pem: String,
     encoding: EncodingKey,
@@ -165,14 +168,8 @@ impl std::fmt::Debug for Tokens {
     }
 }
 
-impl Tokens {
-    /// With a new key.
-    pub fn generate() -> Result<Self, TokenError> {
-        Self::of(&KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(key_error)?)
-    }
-
-    /// With a stored key (PKCS#8, PEM).
-    pub fn from_private_pem(pem: &str) -> Result<Self, TokenError> {
+impl SigningKey {
+    fn from_private_pem(pem: &str) -> Result<Self, TokenError> {
         Self::of(&KeyPair::from_pem(pem).map_err(key_error)?)
     }
 
@@ -185,15 +182,46 @@ impl Tokens {
             public_pem,
         })
     }
+}
+
+impl Tokens {
+    /// With a new key.
+    pub fn generate() -> Result<Self, TokenError> {
+        SigningKey::of(&KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(key_error)?).map(Self::with)
+    }
+
+    /// With a stored key (PKCS#8, PEM).
+    pub fn from_private_pem(pem: &str) -> Result<Self, TokenError> {
+        SigningKey::from_private_pem(pem).map(Self::with)
+    }
+
+    fn with(key: SigningKey) -> Self {
+        Self(RwLock::new(Arc::new(key)))
+    }
+
+    /// From now on with this key (PKCS#8, PEM): what the former one has signed counts no more. False: it is that key already.
+    pub fn replace(&self, pem: &str) -> Result<bool, TokenError> {
+        if self.private_pem() == pem {
+            return Ok(false);
+        }
+        let key = SigningKey::from_private_pem(pem)?;
+        let is_other = key.private_pem != self.private_pem();
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(key);
+        Ok(is_other)
+    }
+
+    fn key(&self) -> Arc<SigningKey> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 
     /// The key as it is stored: a secret.
-    pub fn private_pem(&self) -> &str {
-        &self.private_pem
+    pub fn private_pem(&self) -> String {
+        self.key().private_pem.clone()
     }
 
     /// What others need to verify.
-    pub fn public_pem(&self) -> &str {
-        &self.public_pem
+    pub fn public_pem(&self) -> String {
+        self.key().public_pem.clone()
     }
 
     /// Issues a token for agents.
@@ -296,7 +324,7 @@ impl Tokens {
             exp: expires_at.as_second(),
             ursa: claims.clone(),
         };
-        let token = jsonwebtoken::encode(&Header::new(Algorithm::ES256), &envelope, &self.encoding)
+        let token = jsonwebtoken::encode(&Header::new(Algorithm::ES256), &envelope, &self.key().encoding)
             .map_err(key_error)?;
         Ok(Issued { token, expires_at })
     }
@@ -311,7 +339,8 @@ impl Tokens {
         validation.validate_nbf = false;
         validation.validate_aud = false;
         validation.set_required_spec_claims(&["exp", "aud"]);
-        let data = jsonwebtoken::decode::<Envelope<serde_json::Value>>(token, &self.decoding, &validation);
+        let data =
+            jsonwebtoken::decode::<Envelope<serde_json::Value>>(token, &self.key().decoding, &validation);
         let envelope = data.map_err(|error| match error.kind() {
             ErrorKind::InvalidSignature => TokenError::Foreign,
             _ => TokenError::Malformed,

@@ -102,7 +102,8 @@ pub(crate) struct RunArgs {
     /// The DNS name that all replicas share, which their certificate holds.
     #[arg(long, env = "URSA_CP_SERVICE_NAME")]
     service_name: Option<String>,
-    /// Of a zone that an operator set up: the ControlPlane whose status says whether the zone is connected to global.
+    /// Where an operator set it up: the ControlPlane that this is a replica of. Its status says whether a zone is connected to
+    /// global; its authority is part of global's backup.
     #[arg(long, env = "URSA_CP_CONTROL_PLANE")]
     control_plane: Option<String>,
     /// What is logged: a level, or tracing directives [default: info].

@@ -4,6 +4,7 @@ mod config;
 mod connection;
 mod diagnostics;
 mod files;
+mod keys;
 mod leader;
 mod programmed;
 mod run;

@@ -18,6 +18,7 @@ use ursa_discovery::{IngressesOf, follow_ingresses};
 use ursa_identity::{ClientCerts, ServedCertificate, ServerTls, Tokens, UserClaims};
 use ursa_index::{Authority, Index, SigningRequest};
 use ursa_listen::Listener;
+use ursa_store::names::{INITIALIZED, SERVER_TLS, TOKEN_SIGNING_KEY};
 use ursa_store::{KubernetesConfig, Store};
 use ursa_sync::global::Global;
 use ursa_sync::replicas::{Replicas, Trust};
@@ -26,6 +27,7 @@ use ursa_xds::Reviewer;
 
 use crate::config::{Config, GlobalAddress, Mode, StoreType};
 use crate::diagnostics::{self, Diagnostics};
+use crate::keys::Keys;
 use crate::leader::Leadership;
 use crate::programmed::Reporter;
 use crate::servers::Servers;
@@ -46,6 +48,9 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let tokens = Arc::new(tokens(&store).await?);
     let tls = server_tls(&store, &config).await?;
     write_admin_token(&config.data_dir, &tokens)?;
+    let own_tls = config.tls_files.is_none().then(|| (tls.clone(), config.server_names()));
+    let (data_dir, keys) = (config.data_dir.clone(), tokens.clone());
+    Keys { store: store.clone(), tokens: keys, own_tls, data_dir }.follow();
     if config.mode != Mode::Zone {
         make_default_mesh(&store).await?;
     }
@@ -197,17 +202,17 @@ fn api_state(config: &Config, store: &Store, tokens: &Arc<Tokens>) -> ApiState {
 
 /// At the first start; whoever deletes it later wants it gone.
 async fn make_default_mesh(store: &Store) -> anyhow::Result<()> {
-    if store.private("initialized").is_none() {
+    if store.private(INITIALIZED).is_none() {
         let meta = Meta { name: DEFAULT_MESH.into(), ..Meta::default() };
         store.put(Object { meta, spec: Spec::Mesh(MeshSpec::default()) }, None).await?;
-        store.private_put("initialized", Vec::new()).await?;
+        store.private_put(INITIALIZED, Vec::new()).await?;
     }
     Ok(())
 }
 
 async fn tokens(store: &Store) -> anyhow::Result<Tokens> {
     let made = Tokens::generate()?.private_pem().as_bytes().to_vec();
-    let stored = store.private_get_or_insert("token-signing-key", made).await?;
+    let stored = store.private_get_or_insert(TOKEN_SIGNING_KEY, made).await?;
     Ok(Tokens::from_private_pem(std::str::from_utf8(&stored)?)?)
 }
 
@@ -218,28 +223,37 @@ async fn server_tls(store: &Store, config: &Config) -> anyhow::Result<ServedCert
     }
     let names = config.server_names();
     let now = Timestamp::now();
-    let tls = match store.private("server-tls") {
+    let tls = match store.private(SERVER_TLS) {
         None => ServerTls::generate(&names, now)?,
         Some(stored) => ServerTls::from_private_json(std::str::from_utf8(&stored)?)?.renewed(&names, now)?,
     };
-    store.private_put("server-tls", tls.to_private_json().into_bytes()).await?;
-    files::private_folder(&config.data_dir.join("tls"))?;
-    files::write(&config.data_dir.join(CA_FILE), tls.ca_pem(), 0o644)?;
+    store.private_put(SERVER_TLS, tls.to_private_json().into_bytes()).await?;
+    write_ca(&config.data_dir, &tls)?;
     Ok(tls.served()?)
+}
+
+/// Writes the authority of the server's certificate where agents and users find it.
+pub(crate) fn write_ca(data_dir: &Path, tls: &ServerTls) -> anyhow::Result<()> {
+    files::private_folder(&data_dir.join("tls"))?;
+    files::write(&data_dir.join(CA_FILE), tls.ca_pem(), 0o644)
 }
 
 async fn open_store(config: &Config) -> anyhow::Result<Store> {
     Ok(match config.store {
         StoreType::File => Store::open_as(&config.data_dir.join("store.redb"), config.schemas.newest)?,
         StoreType::Kubernetes => {
-            let (namespace, schema) = (config.namespace.clone(), config.schemas.newest);
-            Store::kubernetes(KubernetesConfig { namespace, schema }).await?
+            let config = KubernetesConfig {
+                namespace: config.namespace.clone(),
+                schema: config.schemas.newest,
+                control_plane: config.control_plane.clone(),
+            };
+            Store::kubernetes(config).await?
         }
     })
 }
 
 /// Writes the admin token where the machine's administrator finds it, unless a valid one is there.
-fn write_admin_token(data_dir: &Path, tokens: &Tokens) -> anyhow::Result<()> {
+pub(crate) fn write_admin_token(data_dir: &Path, tokens: &Tokens) -> anyhow::Result<()> {
     let path = data_dir.join(ADMIN_TOKEN);
     let now = Timestamp::now();
     let valid =

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::error::StoreError;
 use crate::state::State;
 use crate::watch::Change;
-use crate::writer::{Reply, Request};
+use crate::writer::{Reply, Request, Restore};
 use crate::{Outcome, Written};
 
 /// Answers a writer, or tells it that the disk failed. Refusals wait too: they may rest on a write of the same batch.
@@ -47,6 +47,11 @@ impl<'a> Batch<'a> {
                 let result = self.delete(&key, expected);
                 self.answer(reply, result);
             }
+            Request::Restore { restore, reply } => {
+                self.restore(*restore);
+                self.answer(reply, Ok(()));
+            }
+            Request::Authority { reply } => self.answer(reply, Ok(BTreeMap::new())),
             Request::Private { name, value, replace, reply } => {
                 let stored = self.private(name, value, replace);
                 self.answer(reply, Ok(stored));
@@ -95,6 +100,21 @@ impl<'a> Batch<'a> {
         }
         let meta = Meta { resource_version: self.revision + 1, ..object.meta };
         self.write(key, current.is_some(), Object { meta, spec: object.spec })
+    }
+
+    /// All of it is in this batch, and so in one transaction.
+    fn restore(&mut self, Restore { snapshot, removals, private }: Restore) {
+        for key in removals {
+            if self.current(&key).is_some() {
+                self.change(key, None);
+            }
+        }
+        for object in snapshot.objects {
+            self.put_copy(object);
+        }
+        for (name, value) in snapshot.private.into_iter().chain(private) {
+            self.private(name, value.into_bytes(), true);
+        }
     }
 
     fn write(&mut self, key: ObjectKey, existed: bool, object: Object) -> Written {

@@ -6,6 +6,8 @@
 //! Invariant: what a write's answer says is visible to readers before the answer is given, and a watcher sees each state once.
 
 mod follow;
+mod former;
+mod restore;
 mod status;
 mod wire;
 mod write;
@@ -22,14 +24,14 @@ use tokio::time::timeout;
 use ursa_crds::{Kind, Object, Owner, Problem};
 use uuid::Uuid;
 
+use crate::names::EPOCH;
 use crate::state::State;
 use crate::writer::Request;
 use follow::Views;
+pub(crate) use former::Former;
 
 /// The API server has this long to answer with everything that there is.
 const START: Duration = Duration::from_mins(1);
-/// The private value that names the store.
-const EPOCH: &str = "epoch";
 
 /// Where the objects are.
 #[derive(Clone, Debug)]
@@ -38,6 +40,8 @@ pub struct KubernetesConfig {
     pub namespace: String,
     /// The newest schema that is understood: [`ursa_crds::schema::CURRENT`], unless an older version is played.
     pub schema: u32,
+    /// The ControlPlane that this control plane is, if an operator set it up: its authority is part of a snapshot.
+    pub control_plane: Option<String>,
 }
 
 /// Why the store cannot be used.
@@ -72,6 +76,7 @@ pub(crate) struct Cluster {
     client: Client,
     namespace: String,
     schema: u32,
+    control_plane: Option<String>,
     state: Arc<RwLock<State>>,
     views: Views,
 }
@@ -136,8 +141,8 @@ pub(crate) async fn open(config: KubernetesConfig) -> Result<Opened, KubernetesE
     let client = Client::try_default().await.map_err(|error| KubernetesError::Config(error.to_string()))?;
     let state = Arc::new(RwLock::new(State::default()));
     let views = Views::default();
-    let KubernetesConfig { namespace, schema } = config;
-    let cluster = Cluster { client, namespace, schema, state: state.clone(), views };
+    let KubernetesConfig { namespace, schema, control_plane } = config;
+    let cluster = Cluster { client, namespace, schema, control_plane, state: state.clone(), views };
     let following = follow::start(&cluster);
     if timeout(START, cluster.views.settled()).await.is_err() {
         return Err(cluster.views.unsettled(START));

@@ -7,11 +7,14 @@ mod batch;
 mod disk;
 mod error;
 mod kubernetes;
+pub mod names;
 mod record;
+mod snapshot;
 mod state;
 mod watch;
 mod writer;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::mpsc::Sender;
@@ -24,12 +27,13 @@ use uuid::Uuid;
 
 pub use error::{OpenError, StoreError};
 pub use kubernetes::{KubernetesConfig, KubernetesError, api, read_stored};
+pub use snapshot::{Snapshot, SnapshotError, checksum};
 pub use watch::{Change, Watch};
 
 use disk::{Contents, Disk};
 use kubernetes::Opened;
 use state::State;
-use writer::{Reply, Request};
+use writer::{Reply, Request, Restore};
 
 /// What a write did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -218,6 +222,49 @@ impl Store {
 
     async fn private_write(&self, name: &str, value: Vec<u8>, replace: bool) -> Result<Vec<u8>, StoreError> {
         self.write(|reply| Request::Private { name: name.to_owned(), value, replace, reply }).await
+    }
+
+    /// Whether objects can be in namespaces: the store is on an API server.
+    pub fn has_namespaces(&self) -> bool {
+        matches!(self.0.writer, Some(Writer::Task(_)))
+    }
+
+    /// What another store needs to be the same for a global control plane's users and zones; the older objects of a kind
+    /// first. What was discovered is not in it.
+    pub async fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        let authority = self.write(|reply| Request::Authority { reply }).await?;
+        let (mut objects, private) = self.read(|state| {
+            let objects = state.objects.iter().filter(|(key, _)| Snapshot::includes(key.kind));
+            let objects = objects.filter(|(key, _)| !state.discovered.contains(key));
+            let private = state.private.iter().filter(|(name, _)| !names::is_of_the_store(name));
+            let private = private.map(|(name, value)| (name.clone(), value.clone()));
+            (
+                objects.map(|(_, object)| Object::clone(object)).collect::<Vec<_>>(),
+                private.collect::<Vec<_>>(),
+            )
+        });
+        objects.sort_by_key(|object| (object.kind(), object.meta.created, object.key()));
+        let text = |(name, value): (String, Vec<u8>)| match String::from_utf8(value) {
+            Ok(value) => Ok((name, value)),
+            Err(_) => Err(StoreError::Refused(format!("the private value {name} is no text"))),
+        };
+        let private = private.into_iter().map(text).collect::<Result<_, _>>()?;
+        Ok(Snapshot { objects, private, authority })
+    }
+
+    /// Makes the store the same as the one of the snapshot. `removals`: what it holds besides; `private`: further private
+    /// values. In a file all of it becomes durable at once. On an API server one comes after the other, the key of tokens
+    /// last; what was left half-way is finished by doing it again.
+    ///
+    /// UIDs, creation times and generations stay. On an API server generations, and UIDs but those of zones, are new.
+    pub async fn restore(
+        &self,
+        snapshot: Snapshot,
+        removals: Vec<ObjectKey>,
+        private: BTreeMap<String, String>,
+    ) -> Result<(), StoreError> {
+        let restore = Box::new(Restore { snapshot, removals, private });
+        self.write(|reply| Request::Restore { restore, reply }).await
     }
 
     async fn write<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, StoreError> {

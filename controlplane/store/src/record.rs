@@ -10,14 +10,22 @@ pub(crate) fn name(key: &ObjectKey) -> String {
 
 /// What of it is of a schema.
 pub(crate) fn encode(object: &Object, schema: u32) -> Vec<u8> {
-    let mut value = object.to_stored_value();
-    schema::prune(object.kind(), &mut value, schema);
-    json!({"object": value, "created": object.meta.created}).to_string().into_bytes()
+    let mut record = to_value(object);
+    schema::prune(object.kind(), &mut record["object"], schema);
+    record.to_string().into_bytes()
+}
+
+pub(crate) fn to_value(object: &Object) -> Value {
+    json!({"object": object.to_stored_value(), "created": object.meta.created})
 }
 
 pub(crate) fn decode(bytes: &[u8]) -> Result<Object, String> {
-    let record: Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-    let mut object = decode_value(&record["object"]).map_err(|error| error.to_string())?;
+    from_value(&serde_json::from_slice(bytes).map_err(|error| error.to_string())?)
+}
+
+pub(crate) fn from_value(record: &Value) -> Result<Object, String> {
+    let mut object = decode_value(&record["object"])
+        .map_err(|error| format!("{error} (perhaps it was written by a later version)"))?;
     object.meta.created =
         serde_json::from_value(record["created"].clone()).map_err(|error| error.to_string())?;
     Ok(object)

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use ursa_crds::{Kind, Object, ObjectKey};
 
+use crate::kubernetes::Former;
 use crate::watch::Watchers;
 
 #[derive(Default)]
@@ -15,6 +16,8 @@ pub(crate) struct State {
     /// What was discovered: in memory only, and not for others to write.
     pub(crate) discovered: BTreeSet<ObjectKey>,
     pub(crate) private: BTreeMap<String, Vec<u8>>,
+    /// What restored objects were before they were made anew, by the UIDs that they have now. On an API server only.
+    pub(crate) former: BTreeMap<String, Former>,
     pub(crate) revision: u64,
     pub(crate) watchers: Watchers,
     /// Told when a private value may be another one.

@@ -1,5 +1,6 @@
 //! The one thread that writes. Invariant: durable first, then visible to readers and watchers, then answered.
 
+use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
@@ -12,6 +13,7 @@ use crate::batch::Batch;
 use crate::disk::{Disk, Entry};
 use crate::error::StoreError;
 use crate::record;
+use crate::snapshot::Snapshot;
 use crate::state::State;
 
 /// Writes that share a transaction at most.
@@ -22,10 +24,43 @@ pub(crate) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// A write that waits for its turn.
 pub(crate) enum Request {
-    Put { object: Box<Object>, expected: Option<u64>, reply: Reply<Written> },
-    PutCopy { object: Box<Object>, reply: Reply<Written> },
-    Delete { key: ObjectKey, expected: Option<u64>, reply: Reply<Arc<Object>> },
-    Private { name: String, value: Vec<u8>, replace: bool, reply: Reply<Vec<u8>> },
+    Put {
+        object: Box<Object>,
+        expected: Option<u64>,
+        reply: Reply<Written>,
+    },
+    PutCopy {
+        object: Box<Object>,
+        reply: Reply<Written>,
+    },
+    Delete {
+        key: ObjectKey,
+        expected: Option<u64>,
+        reply: Reply<Arc<Object>>,
+    },
+    Private {
+        name: String,
+        value: Vec<u8>,
+        replace: bool,
+        reply: Reply<Vec<u8>>,
+    },
+    Restore {
+        restore: Box<Restore>,
+        reply: Reply<()>,
+    },
+    /// The data of the Secret with the operator's authority; empty where there is none.
+    Authority {
+        reply: Reply<BTreeMap<String, String>>,
+    },
+}
+
+/// What makes a store the same as the one that a snapshot was taken of.
+pub(crate) struct Restore {
+    pub(crate) snapshot: Snapshot,
+    /// What is there by itself, and was not in the other.
+    pub(crate) removals: Vec<ObjectKey>,
+    /// Further private values.
+    pub(crate) private: BTreeMap<String, String>,
 }
 
 /// Starts the thread; it ends when the sender is dropped.

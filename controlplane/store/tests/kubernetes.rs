@@ -42,6 +42,7 @@ impl World {
         Store::kubernetes(KubernetesConfig {
             namespace: self.namespace.clone(),
             schema: ursa_crds::schema::CURRENT,
+            control_plane: None,
         })
         .await
         .unwrap()

@@ -56,6 +56,13 @@ impl<K: Ord + Clone, B: Clone> Outgoing<K, B> {
         self.drop_unchanged();
     }
 
+    /// The holder has one more than was known: this version.
+    pub fn holds(&mut self, key: K, version: String) {
+        self.held.insert(key.clone(), version);
+        self.pending.insert(key);
+        self.drop_unchanged();
+    }
+
     /// The next delta, unless one is on its way or there is nothing to say.
     pub fn next_delta(&mut self) -> Option<Delta<K, B>> {
         if self.in_flight.is_some() || self.pending.is_empty() {

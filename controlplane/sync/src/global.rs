@@ -22,18 +22,17 @@ use ursa_proto::sync::{
     Acknowledgement, Delta, FromGlobal, FromZone, GlobalWelcome, IntermediateSigned, SignIntermediate,
     ZoneHello, from_global, from_zone,
 };
+use ursa_store::names::ADOPTED;
 use ursa_store::{Change, Store};
 
 use crate::credential::{deleted, refuses, revoked};
 use crate::engine::Outgoing;
-use crate::{meeting, ownership, wire};
+use crate::{meeting, ownership, unheard, wire};
 
 /// How long a zone may be silent: it pings every second.
 pub const SILENCE: Duration = Duration::from_secs(5);
 /// Bytes of a message at most: a delta of the largest objects.
 pub(crate) const LARGEST_MESSAGE: usize = 512 * 1024 * 1024;
-/// The private value that says that an administrator adopted this store.
-const ADOPTED: &str = "sync/adopted";
 
 /// What is known of a zone's connection.
 #[derive(Clone, Debug, Default)]
@@ -57,6 +56,8 @@ pub struct Global {
     admits: watch::Receiver<bool>,
     schemas: Schemas,
     zones: Arc<Mutex<HashMap<String, Connected>>>,
+    /// Held by whoever changes which zones have not spoken yet.
+    hearing: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Debug, Default)]
@@ -71,7 +72,14 @@ impl Global {
     /// what zones observe.
     pub fn new(store: Store, tokens: Arc<Tokens>, leads: watch::Receiver<bool>) -> Self {
         let (sender, admits) = watch::channel(false);
-        let global = Self { store, tokens, admits, schemas: Schemas::OURS, zones: Arc::default() };
+        let global = Self {
+            store,
+            tokens,
+            admits,
+            schemas: Schemas::OURS,
+            zones: Arc::default(),
+            hearing: Arc::default(),
+        };
         tokio::spawn(global.clone().follow(leads, sender));
         global
     }
@@ -247,20 +255,21 @@ impl Global {
             insight.incompatible.clear();
         })
         .await;
+        let (mut private, adopted) = (self.store.private_changes(), self.store.private(ADOPTED));
         let (mut stream, mut changes) = self.open(zone, hello, schema);
         // What changed before the watch began it does not tell.
         self.is_expected(token)?;
         let copies = ownership::select(&self.store, |object| ownership::goes_up(object, zone));
         let welcome = GlobalWelcome {
             epoch: self.store.epoch().to_owned(),
-            adopted: self.store.private(ADOPTED).is_some(),
+            adopted: adopted.is_some(),
             held: wire::held(&copies, schema),
             schema: self.schemas.newest,
             oldest_schema: self.schemas.oldest,
             version: meeting::VERSION.to_owned(),
         };
         stream.send(sender, from_global::Message::Welcome(welcome)).await?;
-        let mut heard = Instant::now();
+        let (mut heard, mut has_spoken) = (Instant::now(), false);
         loop {
             if let Some(delta) = stream.outgoing.next_delta() {
                 stream.send(sender, from_global::Message::Delta(wire::delta(delta, schema))).await?;
@@ -284,6 +293,12 @@ impl Global {
                         stream.change(change);
                     }
                 }
+                Ok(()) = private.changed() => {
+                    if self.store.private(ADOPTED) != adopted {
+                        return Err(Status::aborted("an administrator has adopted this store"));
+                    }
+                    stream.release();
+                }
                 message = messages.next() => {
                     let Some(message) = message else { return Err(Status::cancelled("the zone closed the stream")) };
                     heard = Instant::now();
@@ -302,6 +317,10 @@ impl Global {
                         Some(from_zone::Message::Hello(_)) | None => {
                             return Err(Status::invalid_argument("unexpected message"));
                         }
+                    }
+                    // What other zones hold of it comes first, if it is another than is known here.
+                    if !std::mem::replace(&mut has_spoken, true) {
+                        self.hear(zone).await?;
                     }
                 }
             }
@@ -359,6 +378,18 @@ impl Global {
         if let Err(error) = store_all(&self.store, Vec::new(), keys.collect()).await {
             tracing::warn!(zone, %error, "cannot remove what the deleted zone said of itself; it goes at the next start");
         }
+        if let Err(status) = self.hear(zone).await {
+            tracing::warn!(
+                zone,
+                reason = status.message(),
+                "other zones keep what they have of the deleted zone until the next start"
+            );
+        }
+    }
+
+    async fn hear(&self, zone: &str) -> Result<(), Status> {
+        let heard = unheard::heard(&self.store, zone, &self.hearing).await;
+        heard.map_err(|error| Status::unavailable(error.to_string()))
     }
 
     /// Forgets zones that are deleted, from now on and before.
@@ -368,6 +399,8 @@ impl Global {
             objects.iter().filter_map(|object| ownership::owning_zone(object)).collect();
         let insights = objects.iter().filter(|object| object.kind() == Kind::ZoneInsight);
         zones.extend(insights.map(|object| &*object.meta.name));
+        let unheard = unheard::of(&self.store);
+        zones.extend(unheard.iter().map(String::as_str));
         for zone in zones {
             if !self.exists(zone) {
                 self.forget(zone).await;
@@ -409,15 +442,22 @@ impl Global {
     fn open(&self, zone: &str, hello: ZoneHello, schema: u32) -> (ZoneStream, ursa_store::Watch) {
         let (objects, changes) = self.store.watch();
         let enabled = |zone: &str| ownership::is_enabled(&self.store, zone);
+        let unheard = unheard::withheld(&self.store);
+        let is_withheld =
+            |key: &ObjectKey| unheard::zone_of(key).is_some_and(|owner| unheard.contains(owner));
         let desired = objects.into_iter().filter(|object| ownership::goes_down(object, zone, enabled));
         let desired = desired.filter(|object| schema::knows(object.kind(), schema));
-        let desired =
-            desired.map(|object| (object.key(), (wire::version(&object, schema), object))).collect();
+        let desired = desired.map(|object| (object.key(), (wire::version(&object, schema), object)));
+        let desired = desired.filter(|(key, _)| !is_withheld(key)).collect();
+        let (held_back, held) =
+            wire::read_held(hello.held, schema).partition(|(key, _)| is_withheld(key));
         let stream = ZoneStream {
             zone: zone.to_owned(),
             schema,
             store: self.store.clone(),
-            outgoing: Outgoing::new(wire::read_held(hello.held, schema).collect(), desired),
+            outgoing: Outgoing::new(held, desired),
+            unheard,
+            held_back,
         };
         (stream, changes)
     }
@@ -486,14 +526,38 @@ struct ZoneStream {
     schema: u32,
     store: Store,
     outgoing: Outgoing<ObjectKey, Arc<Object>>,
+    /// Zones of which nothing is said yet.
+    unheard: BTreeSet<String>,
+    /// What the stream's zone holds of those.
+    held_back: BTreeMap<ObjectKey, String>,
 }
 
 impl ZoneStream {
+    /// Says from now on what is to be said of zones that have been heard meanwhile, or are not wanted.
+    fn release(&mut self) {
+        let unheard = unheard::withheld(&self.store);
+        let before = std::mem::replace(&mut self.unheard, unheard);
+        for zone in before.difference(&self.unheard.clone()) {
+            let of_zone = |key: &ObjectKey| unheard::zone_of(key) == Some(zone);
+            let held = self.held_back.extract_if(.., |key, _| of_zone(key)).collect::<Vec<_>>();
+            let objects =
+                ownership::select(&self.store, |object| ownership::owning_zone(object) == Some(zone));
+            // First what there is: what the zone holds of that is not removed on the way.
+            for object in objects {
+                self.set(object.key(), Some(object));
+            }
+            for (key, version) in held {
+                self.outgoing.holds(key, version);
+            }
+        }
+    }
+
     fn change(&mut self, change: &Change) {
         if !schema::knows(change.key.kind, self.schema) {
             return;
         }
         if change.key.kind == Kind::Zone {
+            self.release();
             // What another zone offers comes or goes with its being enabled.
             let of_zone = |object: &Object| ownership::owning_zone(object) == Some(&change.key.name);
             for object in ownership::select(&self.store, of_zone) {
@@ -505,6 +569,9 @@ impl ZoneStream {
     }
 
     fn set(&mut self, key: ObjectKey, object: Option<Arc<Object>>) {
+        if unheard::zone_of(&key).is_some_and(|owner| self.unheard.contains(owner)) {
+            return;
+        }
         let enabled = |zone: &str| ownership::is_enabled(&self.store, zone);
         let object = object.filter(|object| ownership::goes_down(object, &self.zone, enabled));
         self.outgoing.change(key, object.map(|object| (wire::version(&object, self.schema), object)));

@@ -14,6 +14,7 @@ pub mod global;
 mod meeting;
 pub mod ownership;
 pub mod replicas;
+mod unheard;
 pub mod wire;
 pub mod zone;
 

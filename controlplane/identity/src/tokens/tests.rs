@@ -19,7 +19,7 @@ fn claims() -> DataplaneClaims {
 #[test]
 fn a_token_says_what_it_was_issued_for() {
     let tokens = Tokens::generate().unwrap();
-    let again = Tokens::from_private_pem(tokens.private_pem()).unwrap();
+    let again = Tokens::from_private_pem(&tokens.private_pem()).unwrap();
     let issued = tokens.issue_dataplane(&claims(), HOUR, now()).unwrap();
     let verified = again.verify_dataplane(&issued.token, now()).unwrap();
     assert_eq!((verified.claims, verified.issued_at), (claims(), now()));
@@ -53,16 +53,16 @@ fn each_token_has_an_id_that_whoever_holds_it_cannot_change() {
         exp: second + 3600,
         ursa: claims(),
     };
-    let token = jsonwebtoken::encode(&Header::new(Algorithm::ES256), &without, &tokens.encoding).unwrap();
+    let token = jsonwebtoken::encode(&Header::new(Algorithm::ES256), &without, &tokens.key().encoding).unwrap();
     let (signed, _) = token.rsplit_once('.').unwrap();
-    let again = jsonwebtoken::encode(&Header::new(Algorithm::ES256), &without, &tokens.encoding).unwrap();
+    let again = jsonwebtoken::encode(&Header::new(Algorithm::ES256), &without, &tokens.key().encoding).unwrap();
     assert!(again.starts_with(signed), "signed again it may look different, and is the same token");
     assert_eq!(id(&token), id(&again));
     assert_eq!(read_unverified(&token).unwrap().id, id(&token));
     assert_eq!(id(&token).len(), 32);
 
     let nameless = Envelope { jti: Some(String::new()), ..without };
-    let nameless = jsonwebtoken::encode(&Header::new(Algorithm::ES256), &nameless, &tokens.encoding).unwrap();
+    let nameless = jsonwebtoken::encode(&Header::new(Algorithm::ES256), &nameless, &tokens.key().encoding).unwrap();
     assert_eq!(tokens.verify_dataplane(&nameless, now()), Err(TokenError::Malformed));
 }
 
@@ -73,6 +73,21 @@ fn only_a_data_plane_token_is_read_unverified() {
     assert!(matches!(read_unverified(&zone.token), Err(TokenError::Audience(_))));
     assert_eq!(read_unverified(""), Err(TokenError::Empty));
     assert_eq!(read_unverified("a.b.c"), Err(TokenError::Malformed));
+}
+
+#[test]
+fn with_another_key_what_that_has_signed_counts_and_nothing_else() {
+    let (tokens, other) = (Tokens::generate().unwrap(), Tokens::generate().unwrap());
+    let verified = |by: &Tokens, token: &str| by.verify_dataplane(token, now()).map(|token| token.claims);
+    let issue = |by: &Tokens| by.issue_dataplane(&claims(), HOUR, now()).unwrap().token;
+    let (before, of_other) = (issue(&tokens), issue(&other));
+    assert_eq!(tokens.replace(&tokens.private_pem()), Ok(false));
+    assert!(tokens.replace("no key").is_err());
+    assert_eq!(verified(&tokens, &before), Ok(claims()), "what is no key changes nothing");
+    assert_eq!(tokens.replace(&other.private_pem()), Ok(true));
+    assert_eq!(verified(&tokens, &of_other), Ok(claims()));
+    assert_eq!(verified(&tokens, &before), Err(TokenError::Foreign));
+    assert_eq!(verified(&other, &issue(&tokens)), Ok(claims()));
 }
 
 #[test]

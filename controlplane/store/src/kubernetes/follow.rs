@@ -180,9 +180,7 @@ async fn follow_private(cluster: Cluster) {
         match event {
             Ok(Event::InitApply(secret) | Event::Apply(secret)) => {
                 if let Some((name, value)) = wire::read_private(secret) {
-                    let mut state = cluster.write_state();
-                    state.private.insert(name, value);
-                    state.private_changed.send_replace(());
+                    cluster.write_state().take_private(name, value);
                 }
             }
             Ok(Event::Delete(secret)) => {
@@ -233,12 +231,13 @@ impl Cluster {
         let seen = known.versions.get(&key).copied().unwrap_or_default();
         known.versions.insert(key.clone(), version.max(seen));
         known.places.insert(key.clone(), place);
-        let object = object?;
+        let mut object = object?;
         let problems = ursa_policy::validate(&object);
         if !problems.is_empty() {
             return Err(problems);
         }
         let mut state = self.write_state();
+        state.as_it_was(&mut object);
         if state.discovered.contains(&key) {
             return Err(vec![Problem::new(
                 "metadata.name",

@@ -86,7 +86,7 @@ pub(super) fn encode(object: &Object, is_copy: bool, system: &str) -> Value {
 
 /// What is compared when a writer expects a version: equal in every replica for the same object, whatever else the API
 /// server keeps of it (its own version changes with every status).
-fn version(object: &Object) -> u64 {
+pub(super) fn version(object: &Object) -> u64 {
     let value = object.to_stored_value();
     let meta = &object.meta;
     let parts = json!([meta.uid, meta.generation, meta.labels, meta.annotations, value["spec"]]).to_string();

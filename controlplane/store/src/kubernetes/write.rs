@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use ursa_crds::{Kind, Meta, Object, ObjectKey, schema};
 
 use super::follow::Place;
-use super::{Cluster, is_there, texts, wire};
+use super::{Cluster, is_there, restore, texts, wire};
 use crate::batch::check;
 use crate::error::StoreError;
 use crate::writer::{Request, in_memory};
@@ -40,12 +40,18 @@ pub(super) async fn run(
             Request::Private { name, value, replace, reply } => {
                 let _ = reply.send(private(&cluster, &name, value, replace).await);
             }
+            Request::Restore { restore, reply } => {
+                let _ = reply.send(restore::run(&cluster, *restore).await);
+            }
+            Request::Authority { reply } => {
+                let _ = reply.send(restore::authority(&cluster).await);
+            }
             other => in_memory(&cluster.state, other),
         }
     }
 }
 
-async fn put(
+pub(super) async fn put(
     cluster: &Cluster,
     object: &Object,
     expected: Option<u64>,
@@ -133,7 +139,7 @@ async fn look(cluster: &Cluster, key: &ObjectKey, is_copy: bool) -> Result<bool,
     }
 }
 
-async fn delete(
+pub(super) async fn delete(
     cluster: &Cluster,
     key: &ObjectKey,
     expected: Option<u64>,
@@ -186,9 +192,7 @@ pub(super) async fn private(
     let (_, value) = wire::read_private(stored).ok_or_else(|| {
         StoreError::Refused(format!("the Secret {} holds something else", wire::private_name(name)))
     })?;
-    let mut state = cluster.write_state();
-    state.private.insert(name.to_owned(), value.clone());
-    state.private_changed.send_replace(());
+    cluster.write_state().take_private(name.to_owned(), value.clone());
     Ok(value)
 }
 
@@ -237,7 +241,7 @@ fn is_same(current: &Object, object: &Object, is_copy: bool) -> bool {
     same && (!is_copy || origin(&current.meta) == origin(theirs))
 }
 
-fn failure(error: &Error) -> StoreError {
+pub(super) fn failure(error: &Error) -> StoreError {
     match error {
         Error::Api(status) if matches!(status.code, 400 | 403 | 422) => {
             StoreError::Refused(status.message.clone())

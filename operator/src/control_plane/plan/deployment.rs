@@ -157,8 +157,8 @@ fn control_plane(source: &Source<'_>) -> Program {
             &super::certificate_names(spec, &source.names, Part::ControlPlane).join(","),
         ),
     ]);
+    program.environment.push(variable("URSA_CP_CONTROL_PLANE", &source.names.name));
     if spec.mode == ControlPlaneMode::Zone {
-        program.environment.push(variable("URSA_CP_CONTROL_PLANE", &source.names.name));
         joined_to_global(source, &mut program);
     }
     program
