@@ -70,10 +70,21 @@ cluster-down: ## removes the clusters, and the Docker engine that was started fo
 	@for name in ursa global east west; do e2e/kind/cluster down $$name; done
 	@e2e/kind/engine down
 
+# The control plane and the load beside it, as they are shipped: a release build.
+BENCH = cargo build --release --package ursa-cp --package ursa-bench; "$(TARGET)/release/ursa-bench" --state-dir "$(TARGET)/bench/state"
+
 .PHONY: bench
-bench: ## measures control planes under load (release build; about 15 minutes from nothing)
-	cargo build --release --package ursa-cp --package ursa-bench
-	"$(TARGET)/release/ursa-bench" --state-dir "$(TARGET)/bench/state" --json "$(TARGET)/bench/bench.json"
+bench: ## measures control planes under load, every scenario in every size (a release build, then hours)
+	@$(BENCH) --json "$(TARGET)/bench/bench.json"
+	@"$(TARGET)/release/ursa-bench-report" plot "$(TARGET)/bench/bench.json" --svg "$(TARGET)/bench/bench.svg"
+
+.PHONY: bench-quick
+bench-quick: ## the same in small sizes, once each (3 minutes after the build)
+	@$(BENCH) --json "$(TARGET)/bench/quick.json" --quick
+
+.PHONY: bench-micro
+bench-micro: ## measures the steps of a change, each for itself
+	cargo bench --package ursa-bench --bench micro
 
 .PHONY: fuzz
 fuzz: ## feeds the fuzz targets with guidance by coverage; FUZZ_SECONDS each (60)

@@ -1,234 +1,215 @@
-//! A dataplane that is a client only: it registers as an agent does, and acknowledges whatever it is sent.
+//! A dataplane that is a client only: it registers as an agent does, has its certificate signed, acknowledges whatever it
+//! is sent, and comes back with what it holds whenever its connection ends.
 
-use std::path::Path;
+use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
+use futures::future::{BoxFuture, OptionFuture};
 use prost::Message as _;
-use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
-use tonic::{Request, Streaming};
 use ursa_envoy::ResourceType;
 use ursa_envoy::wire::{
     AggregatedDiscoveryServiceClient, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, type_url,
 };
-use ursa_proto::agent::agent_client::AgentClient;
-use ursa_proto::agent::{FromAgent, Hello, InboundReadiness, Readiness, ToAgent, from_agent, to_agent};
+use ursa_proto::agent::{Identity, to_agent};
+
+use crate::dial::Dialer;
+use crate::held::Held;
+use crate::leaf::Leaf;
+use crate::plan::Plan;
+use crate::seen::Seen;
+use crate::session::{Session, authorized};
 
 /// Bound of one message.
 const MAX_MESSAGE: usize = 64 << 20;
-/// The port of the one inbound.
-const PORT: u16 = 8080;
+/// Pauses between connections, as agents make them.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// What a dataplane is, by its number.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// Its name.
-    pub name: String,
-    /// The service that it serves.
-    pub serves: String,
-    /// The services that it calls.
-    pub calls: Vec<String>,
-    address: String,
-}
-
-impl Plan {
-    /// Of the dataplane of this number, among so many services.
-    pub fn new(zone: &str, number: usize, services: usize) -> Self {
-        /// Services that each calls.
-        const CALLS: usize = 5;
-        let service = |at: usize| format!("service-{}", at % services);
-        let serves = service(number);
-        let mut calls: Vec<String> = (0..CALLS).map(|call| service(number * 7 + call * 3 + 1)).collect();
-        calls.sort();
-        calls.dedup();
-        let address = format!("10.{}.{}.{}", number >> 16 & 255, number >> 8 & 255, number & 255);
-        Self { name: format!("{zone}-{number}"), serves, calls, address }
-    }
-
-    fn resource(&self) -> Value {
-        let inbound =
-            json!({"port": PORT, "servicePort": 8081, "tags": {"ursamesh.io/service": self.serves}});
-        let outbound: Vec<Value> = (20_000..)
-            .zip(&self.calls)
-            .map(|(port, service)| json!({"port": port, "tags": {"ursamesh.io/service": service}}))
-            .collect();
-        let networking = json!({"address": self.address, "inbound": [inbound], "outbound": outbound});
-        json!({
-            "apiVersion": "ursamesh.io/v1alpha1",
-            "kind": "Dataplane",
-            "metadata": {"name": self.name},
-            "spec": {"mesh": "default", "networking": networking},
-        })
-    }
-
-    /// Listeners of its first configuration.
-    fn listeners(&self) -> usize {
-        1 + self.calls.len()
-    }
-}
-
-/// What a client has seen.
-#[derive(Debug)]
-pub struct Seen {
-    start: Instant,
-    /// Nanoseconds from the start to the last acknowledgement.
-    acknowledged: AtomicU64,
-    responses: AtomicU64,
-    bytes: AtomicU64,
-}
-
-impl Seen {
-    /// When it acknowledged last, if it has.
-    pub fn acknowledged(&self) -> Option<Instant> {
-        let nanoseconds = self.acknowledged.load(Ordering::Acquire);
-        (nanoseconds > 0).then(|| self.start + std::time::Duration::from_nanos(nanoseconds))
-    }
-
-    /// Responses so far, and their bytes.
-    pub fn counts(&self) -> (u64, u64) {
-        (self.responses.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
-    }
-}
-
-/// A connected dataplane.
+/// A dataplane that keeps connected until it is dropped.
 #[derive(Debug)]
 pub struct Client {
     /// What it is.
-    pub plan: Plan,
+    pub plan: Arc<Plan>,
     /// What it has seen.
     pub seen: Arc<Seen>,
-    channel: Channel,
-    token: String,
-    session: Session,
-    stream: JoinHandle<anyhow::Result<()>>,
+    orders: mpsc::UnboundedSender<Order>,
+    task: JoinHandle<()>,
 }
 
 #[derive(Debug)]
-struct Session {
-    outgoing: mpsc::Sender<FromAgent>,
-    /// Kept, so that the session stays open.
-    _incoming: Streaming<ToAgent>,
-    node_id: String,
+enum Order {
+    Ready(bool),
+    Register,
+    Read(bool),
 }
 
 impl Client {
-    /// Connects, registers, and returns when the first configuration is acknowledged.
-    pub async fn connect(plan: Plan, address: &str, ca_file: &Path, token: String) -> anyhow::Result<Self> {
-        let channel = ursa_proto::connect(address, ca_file).await?;
-        let session = Session::open(&channel, &token, &plan).await?;
-        let (start, zero) = (Instant::now(), AtomicU64::default);
-        let seen = Arc::new(Seen { start, acknowledged: zero(), responses: zero(), bytes: zero() });
-        let (outgoing, requests) = mpsc::channel(64);
-        for resource_type in ResourceType::ALL {
-            let node = Some(Node { id: session.node_id.clone(), ..Default::default() });
-            let type_url = resource_type.type_url().to_owned();
-            outgoing.send(DeltaDiscoveryRequest { node, type_url, ..Default::default() }).await?;
-        }
-        let mut ads =
-            AggregatedDiscoveryServiceClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE);
-        let request = authorized(ReceiverStream::new(requests), &token)?;
-        let mut responses = ads.delta_aggregated_resources(request).await?.into_inner();
-        let mut listeners = 0;
-        while listeners < plan.listeners() {
-            let response = responses.message().await?.context("the stream ended")?;
-            if response.type_url == type_url::LISTENER {
-                listeners += response.resources.len();
-            }
-            acknowledge(&seen, &outgoing, response).await?;
-        }
-        let stream = tokio::spawn(follow(seen.clone(), outgoing, responses));
-        Ok(Self { plan, seen, channel, token, session, stream })
+    /// Begins to connect.
+    pub fn start(plan: Plan, dialer: Dialer, token: String) -> Self {
+        let (orders, receiver) = mpsc::unbounded_channel();
+        let (plan, seen) = (Arc::new(plan), Arc::new(Seen::new()));
+        let agent = Agent {
+            plan: plan.clone(),
+            seen: seen.clone(),
+            dialer,
+            token: token.into(),
+            orders: receiver,
+            ready: true,
+            held: Held::default(),
+            leaf: None,
+        };
+        Self { plan, seen, orders, task: tokio::spawn(agent.keep()) }
     }
 
     /// Says whether its instance is ready.
-    pub async fn ready(&self, ready: bool) -> anyhow::Result<()> {
-        self.session.ready(ready).await
+    pub fn ready(&self, ready: bool) {
+        self.order(Order::Ready(ready));
     }
 
     /// Registers the same resource again, in a session that takes the place of the one before.
-    pub async fn register_again(&mut self) -> anyhow::Result<()> {
-        self.session = Session::open(&self.channel, &self.token, &self.plan).await?;
-        Ok(())
+    pub fn register_again(&self) {
+        self.order(Order::Register);
     }
 
-    /// Fails if its stream has ended.
-    pub fn must_live(&self) -> anyhow::Result<()> {
-        anyhow::ensure!(!self.stream.is_finished(), "the stream of {} has ended", self.plan.name);
-        Ok(())
+    /// Reads its configuration, or leaves it unread while the connection stays alive.
+    pub fn read(&self, reads: bool) {
+        self.order(Order::Read(reads));
+    }
+
+    fn order(&self, order: Order) {
+        // The task ends with this value only.
+        let _ = self.orders.send(order);
     }
 }
 
 impl Drop for Client {
     fn drop(&mut self) {
-        self.stream.abort();
+        self.task.abort();
     }
 }
 
-impl Session {
-    async fn open(channel: &Channel, token: &str, plan: &Plan) -> anyhow::Result<Self> {
-        let (outgoing, messages) = mpsc::channel(8);
-        let hello = Hello {
-            resource: plan.resource().to_string().into_bytes(),
-            agent_version: "bench".into(),
-            envoy_version: "none".into(),
-            node_id: String::new(),
+struct Agent {
+    plan: Arc<Plan>,
+    seen: Arc<Seen>,
+    dialer: Dialer,
+    token: Arc<str>,
+    orders: mpsc::UnboundedReceiver<Order>,
+    ready: bool,
+    held: Held,
+    leaf: Option<Leaf>,
+}
+
+impl Agent {
+    async fn keep(mut self) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            self.seen.attempt();
+            let Err(fault) = Box::pin(self.once()).await;
+            if self.seen.configured().is_some() {
+                pause = FIRST_PAUSE;
+            }
+            self.seen.ended(&fault);
+            tokio::time::sleep(pause.mul_f64(0.5 + 0.5 * rand::random::<f64>())).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// One connection, to its end.
+    async fn once(&mut self) -> Result<Infallible, anyhow::Error> {
+        let channel = self.dialer.dial(self.leaf.as_ref(), &self.seen.wire).await?;
+        // Who has a certificate needs no token.
+        let token = self.leaf.is_none().then(|| self.token.clone());
+        let mut session = self.register(&channel, token.as_deref()).await?;
+        let (requests, mut responses) = {
+            let (requests, receiver) = mpsc::channel(64);
+            for resource_type in ResourceType::ALL {
+                let request = DeltaDiscoveryRequest {
+                    node: Some(Node { id: session.node_id.clone(), ..Default::default() }),
+                    type_url: resource_type.type_url().to_owned(),
+                    initial_resource_versions: self.held.versions(resource_type),
+                    ..Default::default()
+                };
+                requests.send(request).await?;
+            }
+            let mut ads =
+                AggregatedDiscoveryServiceClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE);
+            let request = authorized(ReceiverStream::new(receiver), token.as_deref())?;
+            (requests, ads.delta_aggregated_resources(request).await?.into_inner())
         };
-        send(&outgoing, from_agent::Message::Hello(hello)).await?;
-        let request = authorized(ReceiverStream::new(messages), token)?;
-        let mut incoming = AgentClient::new(channel.clone()).session(request).await?.into_inner();
-        let welcome = incoming.message().await?.and_then(|message| message.message);
-        let Some(to_agent::Message::Welcome(welcome)) = welcome else {
-            bail!("{} is not welcome: {welcome:?}", plan.name);
-        };
-        let session = Self { outgoing, _incoming: incoming, node_id: welcome.node_id };
-        session.ready(true).await?;
+        let mut identity: Option<Identity> = None;
+        let mut signing: OptionFuture<BoxFuture<'static, anyhow::Result<Leaf>>> = None.into();
+        let mut reads = true;
+        loop {
+            tokio::select! {
+                message = session.next() => {
+                    if let to_agent::Message::Identity(wanted) = message? {
+                        if !self.is_certified(&wanted) {
+                            let sign = Leaf::sign(channel.clone(), token.clone(), session.node_id.clone());
+                            let sign: BoxFuture<'static, _> = Box::pin(sign);
+                            signing = Some(sign).into();
+                        }
+                        identity = Some(wanted);
+                    }
+                }
+                Some(leaf) = &mut signing => {
+                    self.leaf = Some(leaf?);
+                    signing = None.into();
+                }
+                response = responses.message(), if reads => {
+                    let response = response?.context("the stream ended")?;
+                    self.acknowledge(response, &requests).await?;
+                }
+                Some(order) = self.orders.recv() => match order {
+                    Order::Ready(ready) => {
+                        self.ready = ready;
+                        session.ready(ready).await?;
+                    }
+                    Order::Register => session = self.register(&channel, token.as_deref()).await?,
+                    Order::Read(wanted) => reads = wanted,
+                },
+            }
+            let is_whole = self.held.count(ResourceType::Listener) >= self.plan.listeners();
+            let is_certified = identity.as_ref().is_some_and(|identity| self.is_certified(identity));
+            if is_whole && is_certified && self.seen.configured().is_none() {
+                self.seen.is_configured();
+            }
+        }
+    }
+
+    async fn register(&self, channel: &Channel, token: Option<&str>) -> anyhow::Result<Session> {
+        let session = Session::open(channel, token, &self.plan).await?;
+        if !self.plan.is_ingress() {
+            session.ready(self.ready).await?;
+        }
         Ok(session)
     }
 
-    async fn ready(&self, ready: bool) -> anyhow::Result<()> {
-        let inbounds = vec![InboundReadiness { port: PORT.into(), ready }];
-        send(&self.outgoing, from_agent::Message::Readiness(Readiness { inbounds })).await
+    /// Whether it has the certificate that it is to have.
+    fn is_certified(&self, wanted: &Identity) -> bool {
+        wanted.spiffe_id.is_empty() || self.leaf.as_ref().is_some_and(|leaf| leaf.signer == wanted.signer)
     }
-}
 
-async fn send(outgoing: &mpsc::Sender<FromAgent>, message: from_agent::Message) -> anyhow::Result<()> {
-    outgoing.send(FromAgent { message: Some(message) }).await.context("the session has ended")
-}
-
-fn authorized<T>(message: T, token: &str) -> anyhow::Result<Request<T>> {
-    let mut request = Request::new(message);
-    request.metadata_mut().insert("authorization", format!("Bearer {token}").parse()?);
-    Ok(request)
-}
-
-async fn follow(
-    seen: Arc<Seen>,
-    outgoing: mpsc::Sender<DeltaDiscoveryRequest>,
-    mut responses: Streaming<DeltaDiscoveryResponse>,
-) -> anyhow::Result<()> {
-    while let Some(response) = responses.message().await? {
-        acknowledge(&seen, &outgoing, response).await?;
+    async fn acknowledge(
+        &mut self,
+        response: DeltaDiscoveryResponse,
+        requests: &mpsc::Sender<DeltaDiscoveryRequest>,
+    ) -> anyhow::Result<()> {
+        let resources = response.resources.len() + response.removed_resources.len();
+        self.seen.received(resources, response.encoded_len());
+        self.held.take(&response)?;
+        if response.type_url == type_url::ENDPOINT {
+            self.seen.endpoints_of(response.resources.iter().map(|resource| resource.name.as_str()));
+        }
+        let DeltaDiscoveryResponse { type_url, nonce: response_nonce, .. } = response;
+        let request = DeltaDiscoveryRequest { type_url, response_nonce, ..Default::default() };
+        requests.send(request).await.context("the stream has ended")?;
+        self.seen.has_acknowledged();
+        Ok(())
     }
-    Ok(())
-}
-
-async fn acknowledge(
-    seen: &Seen,
-    outgoing: &mpsc::Sender<DeltaDiscoveryRequest>,
-    response: DeltaDiscoveryResponse,
-) -> anyhow::Result<()> {
-    seen.responses.fetch_add(1, Ordering::Relaxed);
-    seen.bytes.fetch_add(response.encoded_len() as u64, Ordering::Relaxed);
-    let DeltaDiscoveryResponse { type_url, nonce: response_nonce, .. } = response;
-    let request = DeltaDiscoveryRequest { type_url, response_nonce, ..Default::default() };
-    outgoing.send(request).await.context("the stream has ended")?;
-    let nanoseconds = u64::try_from(seen.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-    seen.acknowledged.store(nanoseconds, Ordering::Release);
-    Ok(())
 }

@@ -1,11 +1,11 @@
 //! What the figures were measured on.
 
-use std::fs;
+use std::{fmt, fs};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A machine, and when.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Machine {
     /// The processor's name.
@@ -21,7 +21,15 @@ pub struct Machine {
     /// Ursa's version.
     pub version: String,
     /// How the programs were compiled.
-    pub profile: &'static str,
+    pub profile: String,
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cpu, cores, memory, kernel, date, version, profile } = self;
+        let memory = memory >> 30;
+        write!(f, "{cpu}, {cores} cores, {memory} GiB, Linux {kernel}; Ursa {version} ({profile}), {date}")
+    }
 }
 
 /// This machine, now.
@@ -40,6 +48,6 @@ pub fn describe() -> Machine {
         kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
         date: jiff::Zoned::now().date().to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        profile: if cfg!(debug_assertions) { "debug" } else { "release" },
+        profile: if cfg!(debug_assertions) { "debug" } else { "release" }.to_owned(),
     }
 }

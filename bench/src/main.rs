@@ -1,25 +1,38 @@
 //! `ursa-bench`: measures control planes under load, and prints a table and JSON.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
-use clap::Parser;
+use anyhow::{Context as _, ensure};
+use clap::{Parser, ValueEnum as _};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use ursa_bench::machine;
 use ursa_bench::report::Report;
-use ursa_bench::run::{Effort, run};
+use ursa_bench::scenario::{Effort, Scenario};
+
+/// Files of a process that are no clients' connections.
+const OTHER_FILES: u64 = 500;
 
 /// Measures the control plane of the service mesh Ursa under load.
 #[derive(Debug, Parser)]
 struct Args {
-    /// How many dataplanes; each size is a run of its own.
-    #[arg(long, value_delimiter = ',', default_values_t = [100, 1_000, 5_000])]
-    sizes: Vec<usize>,
-    /// How often each change is made; what changes nothing is done twice as often.
-    #[arg(long, default_value_t = 10)]
+    /// What is measured, one after the other [default: everything].
+    #[arg(long, value_enum, value_delimiter = ',')]
+    scenarios: Vec<Scenario>,
+    /// Sizes of each scenario: numbers, or `max` for as many clients as a process may have open files [default: those
+    /// that each scenario has].
+    #[arg(long, value_delimiter = ',', value_parser = size)]
+    sizes: Vec<Size>,
+    /// Repetitions of each scenario in each size, after one that warms up and is not counted.
+    #[arg(long, default_value_t = 5)]
+    repeat: usize,
+    /// How often each change is made in a repetition, after one that is not counted.
+    #[arg(long, default_value_t = 4)]
     changes: usize,
-    /// Where the control planes keep their data; emptied before and removed after each run.
+    /// How long each kind of churn lasts, in seconds.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// Where the control planes keep their data; emptied before and removed after each repetition.
     #[arg(long, default_value = "target/bench/state")]
     state_dir: PathBuf,
     /// Where the figures go.
@@ -27,46 +40,72 @@ struct Args {
     json: PathBuf,
 }
 
+#[derive(Clone, Copy, Debug)]
+enum Size {
+    Of(usize),
+    Most,
+}
+
+fn size(text: &str) -> Result<Size, String> {
+    match text {
+        "max" => Ok(Size::Most),
+        _ => match text.parse() {
+            Ok(size) if size > 0 => Ok(Size::Of(size)),
+            _ => Err("must be a number greater than 0, or max".into()),
+        },
+    }
+}
+
 fn main() -> ExitCode {
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .expect("nothing installed a provider before");
-    measure(&Args::parse()).unwrap_or_else(|error| {
-        eprintln!("ursa-bench: {error:#}");
-        ExitCode::FAILURE
-    })
+    match measure(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ursa-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
-fn measure(args: &Args) -> anyhow::Result<ExitCode> {
+fn measure(args: &Args) -> anyhow::Result<()> {
+    ensure!(args.repeat > 0 && args.changes > 0 && args.seconds > 0, "there is nothing to measure");
     // A file a connection, on either side; control planes inherit it.
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("cannot read the limit of open files")?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("cannot raise the limit of open files")?;
+    // Each connection has two addresses and a port: more than the kernel has ports for is out of reach too.
+    let most = usize::try_from(hard.saturating_sub(OTHER_FILES).clamp(1, 25_000))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let effort = Effort { repeat: args.repeat, changes: args.changes, seconds: args.seconds };
+    let scenarios =
+        if args.scenarios.is_empty() { Scenario::value_variants() } else { args.scenarios.as_slice() };
     let mut report = Report { machine: machine::describe(), runs: Vec::new() };
-    let mut failure = None;
-    for size in &args.sizes {
-        println!("{size} dataplanes:");
-        let effort = Effort { dataplanes: *size, changes: args.changes, no_ops: 2 * args.changes };
-        match runtime.block_on(run(effort, &args.state_dir)) {
-            Ok(figures) => report.runs.push(figures),
-            Err(error) => {
-                failure = Some(error.context(format!("the run with {size} dataplanes")));
-                break;
+    let mut result = Ok(());
+    'all: for scenario in scenarios {
+        let given = args.sizes.iter().map(|size| match size {
+            Size::Of(size) => *size,
+            Size::Most => most,
+        });
+        let sizes = if args.sizes.is_empty() { scenario.sizes(most) } else { given.collect() };
+        let smallest = sizes.iter().min().copied().unwrap_or_default();
+        if let Err(error) = runtime.block_on(scenario.warm_up(smallest, &args.state_dir)) {
+            result = Err(error);
+            break;
+        }
+        for size in sizes {
+            match runtime.block_on(scenario.run(size, &effort, &args.state_dir)) {
+                Ok(run) => report.runs.push(run),
+                Err(error) => {
+                    result = Err(error);
+                    break 'all;
+                }
             }
+            // What is known stays, whatever comes after.
+            report.write(&args.json)?;
         }
     }
-    println!("\n{}", report.table());
-    write(&args.json, &report)?;
-    match failure {
-        Some(error) => Err(error),
-        None => Ok(ExitCode::SUCCESS),
-    }
-}
-
-fn write(path: &Path, report: &Report) -> anyhow::Result<()> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    }
-    let text = serde_json::to_string_pretty(report).context("cannot encode the figures")?;
-    std::fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))
+    println!("{}", report.table());
+    report.write(&args.json)?;
+    result
 }
