@@ -6,6 +6,7 @@ use std::hint::black_box;
 use std::sync::{Arc, LazyLock};
 
 use divan::Bencher;
+use futures::future::join_all;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use ursa_bench::objects;
@@ -207,23 +208,19 @@ struct World {
 impl World {
     async fn start(proxies: usize) -> Self {
         let store = Store::memory();
-        for object in OBJECTS.iter() {
-            store.put(Object::clone(object), None).await.unwrap();
+        for written in join_all(OBJECTS.iter().map(|object| store.put(Object::clone(object), None))).await {
+            written.unwrap();
         }
         let authority = Arc::new(Authority::standalone(store.clone(), ZONE));
         let index = Index::start(store, authority);
         let plans = Plan::all((ZONE, 1), &[MESH], Topology::Sparse, SERVICES);
-        let mut snapshots = Vec::new();
-        for plan in &plans[..proxies] {
-            let id = ProxyId::new(MESH, &plan.name);
-            let mut receiver = index.subscribe(&id).await.unwrap();
-            if snapshots.is_empty() {
-                receiver.wait_for(Option::is_some).await.unwrap();
-            }
-            snapshots.push(receiver);
+        // Together: the index works out once what comes together.
+        let ids: Vec<ProxyId> = plans[..proxies].iter().map(|plan| ProxyId::new(MESH, &plan.name)).collect();
+        let snapshots = join_all(ids.iter().map(|id| index.subscribe(id))).await;
+        let mut snapshots: Vec<SnapshotReceiver> = snapshots.into_iter().map(Option::unwrap).collect();
+        for receiver in &mut snapshots {
+            receiver.wait_for(Option::is_some).await.unwrap();
         }
-        let last = snapshots.last_mut().unwrap();
-        last.wait_for(Option::is_some).await.unwrap();
         let (caller, called) = (0..proxies)
             .find_map(|caller| Some((caller, plans.iter().find(|plan| plans[caller].calls(&plan.serves))?)))
             .unwrap();

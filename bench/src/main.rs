@@ -23,15 +23,18 @@ struct Args {
     /// that each scenario has].
     #[arg(long, value_delimiter = ',', value_parser = size)]
     sizes: Vec<Size>,
-    /// Repetitions of each scenario in each size, after one that warms up and is not counted.
-    #[arg(long, default_value_t = 5)]
-    repeat: usize,
-    /// How often each change is made in a repetition, after one that is not counted.
-    #[arg(long, default_value_t = 4)]
-    changes: usize,
-    /// How long each kind of churn lasts, in seconds.
-    #[arg(long, default_value_t = 60)]
-    seconds: u64,
+    /// Small sizes, one repetition, no warm-up, unless other flags say otherwise: to see that everything works.
+    #[arg(long)]
+    quick: bool,
+    /// Repetitions of each scenario in each size, after one that warms up and is not counted [default: 5].
+    #[arg(long)]
+    repeat: Option<usize>,
+    /// How often each change is made in a repetition, after one that is not counted [default: 4].
+    #[arg(long)]
+    changes: Option<usize>,
+    /// How long each kind of churn lasts, in seconds [default: 60].
+    #[arg(long)]
+    seconds: Option<u64>,
     /// Where the control planes keep their data; emptied before and removed after each repetition.
     #[arg(long, default_value = "target/bench/state")]
     state_dir: PathBuf,
@@ -56,6 +59,17 @@ fn size(text: &str) -> Result<Size, String> {
     }
 }
 
+impl Args {
+    fn effort(&self) -> Effort {
+        let (repeat, changes, seconds) = if self.quick { (1, 2, 3) } else { (5, 4, 60) };
+        Effort {
+            repeat: self.repeat.unwrap_or(repeat),
+            changes: self.changes.unwrap_or(changes),
+            seconds: self.seconds.unwrap_or(seconds),
+        }
+    }
+}
+
 fn main() -> ExitCode {
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
@@ -70,36 +84,43 @@ fn main() -> ExitCode {
 }
 
 fn measure(args: &Args) -> anyhow::Result<()> {
-    ensure!(args.repeat > 0 && args.changes > 0 && args.seconds > 0, "there is nothing to measure");
+    let effort = args.effort();
+    ensure!(effort.repeat > 0 && effort.changes > 0 && effort.seconds > 0, "there is nothing to measure");
     // A file a connection, on either side; control planes inherit it.
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("cannot read the limit of open files")?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("cannot raise the limit of open files")?;
     // Each connection has two addresses and a port: more than the kernel has ports for is out of reach too.
     let most = usize::try_from(hard.saturating_sub(OTHER_FILES).clamp(1, 25_000))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let effort = Effort { repeat: args.repeat, changes: args.changes, seconds: args.seconds };
     let scenarios =
         if args.scenarios.is_empty() { Scenario::value_variants() } else { args.scenarios.as_slice() };
     let mut report = Report { machine: machine::describe(), runs: Vec::new() };
-    let mut result = Ok(());
-    'all: for scenario in scenarios {
+    let mut failures = 0;
+    let mut failed = |error: anyhow::Error| {
+        eprintln!("ursa-bench: {error:#}");
+        failures += 1;
+    };
+    for scenario in scenarios {
         let given = args.sizes.iter().map(|size| match size {
             Size::Of(size) => *size,
             Size::Most => most,
         });
-        let sizes = if args.sizes.is_empty() { scenario.sizes(most) } else { given.collect() };
+        let sizes = match (args.sizes.is_empty(), args.quick) {
+            (false, _) => given.collect(),
+            (true, true) => scenario.quick_sizes(),
+            (true, false) => scenario.sizes(most),
+        };
         let smallest = sizes.iter().min().copied().unwrap_or_default();
-        if let Err(error) = runtime.block_on(scenario.warm_up(smallest, &args.state_dir)) {
-            result = Err(error);
-            break;
+        if !args.quick
+            && let Err(error) = runtime.block_on(scenario.warm_up(smallest, &args.state_dir))
+        {
+            failed(error);
+            continue;
         }
         for size in sizes {
             match runtime.block_on(scenario.run(size, &effort, &args.state_dir)) {
                 Ok(run) => report.runs.push(run),
-                Err(error) => {
-                    result = Err(error);
-                    break 'all;
-                }
+                Err(error) => failed(error),
             }
             // What is known stays, whatever comes after.
             report.write(&args.json)?;
@@ -107,5 +128,6 @@ fn measure(args: &Args) -> anyhow::Result<()> {
     }
     println!("{}", report.table());
     report.write(&args.json)?;
-    result
+    ensure!(failures == 0, "{failures} of the runs failed");
+    Ok(())
 }

@@ -94,6 +94,17 @@ impl Scenario {
         }
     }
 
+    /// Sizes that take seconds.
+    pub fn quick_sizes(self) -> Vec<usize> {
+        match self {
+            Self::Ten => vec![100, 500],
+            Self::Sparse | Self::Meshes | Self::Churn | Self::Restart | Self::Stopped => vec![100],
+            Self::Dense => vec![50],
+            Self::Zones => vec![30],
+            Self::Start => vec![1_000],
+        }
+    }
+
     /// The largest size that means anything.
     fn limit(self) -> Option<usize> {
         // A dataplane may have 1 024 outbounds.

@@ -211,7 +211,11 @@ mod tests {
             if fields.is_empty() {
                 continue;
             }
-            let spec = if info.kind == Kind::DataplaneInsight { insight.clone() } else { json!({}) };
+            let spec = match info.kind {
+                Kind::DataplaneInsight => insight.clone(),
+                Kind::Dataplane => json!({"networking": {"address": "10.0.0.1"}}),
+                _ => json!({}),
+            };
             let document = json!({"apiVersion": crate::API_VERSION, "kind": info.name, "metadata": {"name": "a"}, "spec": spec});
             let value = decode_value(&document).unwrap().to_value();
             for path in fields {

@@ -6,20 +6,20 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 
 use crate::eventually;
 
 mod manifests;
+mod proxies;
 mod running;
-mod stopped;
 mod usage;
 
 pub use manifests::{deployment, server, service};
+pub use proxies::{Proxy, Stopped, proxies};
 pub use running::Running;
-pub use stopped::Stopped;
 pub use usage::{Usage, usage};
 
 /// Where Ursa itself is.
@@ -144,18 +144,14 @@ pub async fn install_operator() -> anyhow::Result<()> {
 /// Installs a control plane with these arguments of `ursactl install control-plane`, and waits until it is ready.
 pub async fn install_control_plane(arguments: &[&str]) -> anyhow::Result<()> {
     apply(&ursactl(&[&["install", "control-plane"], arguments].concat()).await?).await?;
-    control_plane_runs(&image("ursa")?).await
-}
-
-/// Waits until all replicas of the control plane and the webhook run this image, and are ready.
-pub async fn control_plane_runs(image: &str) -> anyhow::Result<()> {
-    eventually(&format!("the ControlPlane is ready with {image}"), Duration::from_mins(2), async || {
+    let ours = image("ursa")?;
+    eventually("the ControlPlane is ready in this build's version", Duration::from_mins(2), async || {
         let cp: Value = json(&["--namespace", SYSTEM, "get", "controlplane", "ursa"]).await?;
         anyhow::ensure!(condition(&cp, "Ready").as_deref() == Some("True"), "{}", cp["status"]);
         for part in ["ursa-cp", "ursa-webhook"] {
             let deployment = json(&["--namespace", SYSTEM, "get", "deployment", part]).await?;
             let running = &deployment["spec"]["template"]["spec"]["containers"][0]["image"];
-            anyhow::ensure!(*running == image, "{part} runs {running}");
+            anyhow::ensure!(*running == ours.as_str(), "{part} runs {running}");
             let (spec, status) = (&deployment["spec"], &deployment["status"]);
             anyhow::ensure!(
                 status["updatedReplicas"] == spec["replicas"] && status["replicas"] == spec["replicas"]
@@ -361,18 +357,12 @@ impl Kind {
     /// Starts the tests' program in a pod; it goes on until it is stopped.
     pub async fn start(&self, deployment: &str, arguments: &[&str]) -> anyhow::Result<Running> {
         let deployment = format!("deployment/{deployment}");
-        let mut child = command("kubectl")
+        let mut kubectl = command("kubectl");
+        kubectl
             .args(["--namespace", &self.name, "exec", "--stdin", &deployment, "--container", "app", "--"])
             .arg("/usr/local/bin/ursa-e2e-app")
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()?;
-        let mut lines = BufReader::new(child.stdout.take().context("no output")?).lines();
-        let first = tokio::time::timeout(SOON, lines.next_line()).await.context("it does not begin")??;
-        first.context("it ended before it began")?;
-        Ok(Running { child, lines })
+            .args(arguments);
+        Running::start(&mut kubectl).await
     }
 
     /// Callers that never stop, from one workload to an address.

@@ -10,10 +10,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde_json::Value;
 
-use crate::kind::run;
+use crate::kind::{Running, run};
 use crate::{binary, envoy, eventually};
 
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/kind/vm");
+pub(crate) const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/kind/vm");
 /// What is installed on each.
 const PROGRAMS: [&str; 5] = ["ursa-cp", "ursa-dp", "ursa-init", "ursactl", "ursa-e2e-app"];
 /// The user that workloads run as.
@@ -40,7 +40,7 @@ impl Drop for Vm {
 }
 
 /// `docker`, of the engine that runs the clusters: what it prints.
-async fn docker(arguments: &[&str], input: Option<&str>) -> anyhow::Result<String> {
+pub(crate) async fn docker(arguments: &[&str], input: Option<&str>) -> anyhow::Result<String> {
     run(SCRIPT, &[&["docker"], arguments].concat(), Some(input.unwrap_or_default())).await
 }
 
@@ -81,6 +81,14 @@ impl Vm {
         let command = ["timeout", "20", "/usr/local/bin/ursa-e2e-app"];
         let said = self.exec(WORKLOAD, &[&command[..], arguments].concat(), None).await?;
         serde_json::from_str(said.trim()).with_context(|| format!("not JSON: {said}"))
+    }
+
+    /// Starts the tests' program as a workload; it goes on until it is stopped.
+    pub async fn start_workload(&self, arguments: &[&str]) -> anyhow::Result<Running> {
+        let exec = ["docker", "exec", "--interactive", "--user", WORKLOAD, &self.name];
+        let mut command = tokio::process::Command::new(SCRIPT);
+        command.args(exec).arg("/usr/local/bin/ursa-e2e-app").args(arguments);
+        Running::start(&mut command).await
     }
 
     /// Installs a program with the libraries that it needs.

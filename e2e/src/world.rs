@@ -182,16 +182,20 @@ pub struct ControlPlane {
 impl ControlPlane {
     /// Ends it, and starts it again as the version of this tree.
     pub async fn upgrade(&mut self) -> anyhow::Result<()> {
+        self.become_version(None).await
+    }
+
+    /// The same as the version that had this schema.
+    pub async fn downgrade(&mut self, schema: u32) -> anyhow::Result<()> {
+        self.become_version(Some(schema)).await
+    }
+
+    async fn become_version(&mut self, schema: Option<u32>) -> anyhow::Result<()> {
         if let Some(mut process) = self.process.take() {
             process.stop()?;
         }
-        self.schema = None;
+        self.schema = schema;
         self.start().await
-    }
-
-    /// From its next start on it is of the version that had this schema.
-    pub fn downgrade(&mut self, schema: u32) {
-        self.schema = Some(schema);
     }
 
     /// Starts it, or starts it again, and waits until it is ready.

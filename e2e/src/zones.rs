@@ -1,5 +1,6 @@
 //! Clusters of their own for a global control plane and its zones.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -10,10 +11,10 @@ use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 
-use crate::eventually;
 use crate::kind::{
     self, SYSTEM, apply, at, install_control_plane, install_operator, kubectl, ursactl, whole_condition,
 };
+use crate::{eventually, links};
 
 static CLUSTERS: OnceCell<String> = OnceCell::const_new();
 static INSTALLED: OnceCell<()> = OnceCell::const_new();
@@ -38,6 +39,7 @@ pub async fn install_zones() -> anyhow::Result<()> {
     INSTALLED
         .get_or_try_init(async || {
             let global = Global::install().await?;
+            tokio::try_join!(links::mend("east"), links::mend("west"))?;
             tokio::try_join!(global.join("east"), global.join("west")).map(drop)
         })
         .await
@@ -90,11 +92,11 @@ impl Global {
     pub async fn lose(&self) -> anyhow::Result<()> {
         at(&cluster("global").await?, async {
             kubectl(&["--namespace", SYSTEM, "delete", "controlplane", "ursa", "--timeout=2m"]).await?;
-            eventually("its pods are gone", Duration::from_mins(2), async || {
-                let pods =
-                    ["get", "pods", "--selector", "app.kubernetes.io/name=ursa-cp", "--output", "name"];
-                let pods = kubectl(&[&["--namespace", SYSTEM], &pods[..]].concat()).await?;
-                anyhow::ensure!(pods.is_empty(), "{pods}");
+            eventually("all that the operator made for it is gone", Duration::from_mins(2), async || {
+                let made = ["get", "deployments,pods,services,secrets", "--output", "name"];
+                let ours = ["--selector", "app.kubernetes.io/managed-by=ursa-operator"];
+                let left = kubectl(&[&["--namespace", SYSTEM], &made[..], &ours[..]].concat()).await?;
+                anyhow::ensure!(left.is_empty(), "{left}");
                 Ok(())
             })
             .await?;
@@ -145,6 +147,13 @@ impl Global {
     /// Where zones find it.
     pub fn sync_address(&self) -> anyhow::Result<String> {
         self.url("grpc-sync")
+    }
+
+    /// The same as a socket of its node.
+    pub fn sync_socket(&self) -> anyhow::Result<SocketAddr> {
+        let address = self.sync_address()?;
+        let socket = address.strip_prefix("https://").unwrap_or(&address);
+        socket.parse().with_context(|| address.clone())
     }
 
     /// What `ursactl` prints about it.

@@ -3,11 +3,13 @@
 mod zones {
     mod across;
     mod backup;
+    mod faults;
     mod follow;
+    mod ingresses;
     mod machines;
+    mod rejected;
     mod rotation;
     mod talk;
     mod truth;
-    mod upgrade;
     mod world;
 }

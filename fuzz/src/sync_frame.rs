@@ -21,7 +21,7 @@ pub fn sync_frame(bytes: &[u8]) {
         match FromZone::decode(frame).ok().and_then(|frame| frame.message) {
             Some(from_zone::Message::Delta(delta)) => from_the_zone(&delta),
             Some(from_zone::Message::Hello(hello)) => {
-                bring_up(wire::read_held(hello.held, CURRENT).collect())
+                bring_up(wire::read_held(hello.held, CURRENT).collect());
             }
             _ => {}
         }
@@ -29,7 +29,7 @@ pub fn sync_frame(bytes: &[u8]) {
         match FromGlobal::decode(frame).ok().and_then(|frame| frame.message) {
             Some(from_global::Message::Delta(delta)) => from_global_itself(&delta),
             Some(from_global::Message::Welcome(welcome)) => {
-                bring_up(wire::read_held(welcome.held, CURRENT).collect())
+                bring_up(wire::read_held(welcome.held, CURRENT).collect());
             }
             _ => {}
         }

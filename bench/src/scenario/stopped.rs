@@ -24,7 +24,7 @@ pub(super) async fn repetition(
     let near = &planes.zones[0];
     let fleet = connect(near, Plan::all(("near", 1), &[MESH], Topology::Ten, size), sheet).await?;
     let victim = Fleet::join(near, vec![Plan::idle("victim", 1)]).await?;
-    let place = Place { global: &planes.global, near, fleet: &fleet, far: None };
+    let place = Place { global: &planes.global, near, fleet: &fleet, far: None, alone: true };
     place.policies(effort.changes, sheet).await?;
     victim.quiet().await?;
 

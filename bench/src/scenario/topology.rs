@@ -31,7 +31,7 @@ pub(super) async fn repetition(
     let fleet = connect(near, Plan::all(("near", 1), &names, topology, size), sheet).await?;
     far.quiet().await?;
 
-    let place = Place { global: &planes.global, near, fleet: &fleet, far: Some(&far) };
+    let place = Place { global: &planes.global, near, fleet: &fleet, far: Some(&far), alone: true };
     place.policies(effort.changes, sheet).await?;
     place.routes(effort.changes, sheet).await?;
     place.endpoints(effort.changes, None, sheet).await?;

@@ -51,7 +51,7 @@ pub(super) async fn repetition(
     super::step(&format!("  all zones are settled after {:.1} s", from.elapsed().as_secs_f64()));
 
     let (near, fleet) = (&planes.zones[0], &fleets[0]);
-    let place = Place { global: &planes.global, near, fleet, far: Some(&fleets[1]) };
+    let place = Place { global: &planes.global, near, fleet, far: Some(&fleets[1]), alone: false };
     place.policies(effort.changes, sheet).await?;
     place.routes(effort.changes, sheet).await?;
     settled(&fleets, &ingresses).await?;

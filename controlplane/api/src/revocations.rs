@@ -80,11 +80,11 @@ pub(crate) async fn dataplane(State(state): State<ApiState>, headers: HeaderMap,
 /// `POST /tokens/zone/revoke`: every token that was issued for the zone so far.
 pub(crate) async fn zone(State(state): State<ApiState>, headers: HeaderMap, body: Whole) -> Answer {
     let ZoneRequest { zone } = decode(&body)?;
-    let now = Timestamp::now();
     let _alone = state.revoking.lock().await;
     let not_before = change(&state, &ObjectKey::zone(&zone), |spec| {
         let Spec::Zone(ZoneSpec { credentials_not_before, .. }) = spec else { return None };
         // Tokens count in whole seconds. What was issued since a revocation of a moment ago says that it was then.
+        let now = Timestamp::now();
         let last = credentials_not_before.filter(|last| *last > now).map_or(now, whole);
         Some(*credentials_not_before.insert(Timestamp::from_second(last.as_second() + 1).ok()?))
     })

@@ -162,19 +162,22 @@ mod tests {
     }
 
     #[test]
-    fn a_leaf_says_which_token_it_was_signed_on_whatever_the_request_says() {
+    fn a_leaf_says_which_token_it_was_signed_on_and_a_request_cannot() {
         let ca = ca("east");
+        for token_id in [Some("0123456789abcdef0123456789abcdef"), Some("a"), None] {
+            let chain = ca.sign_on_token(&csr(&[]), &id("east"), token_id, HOUR, now()).unwrap();
+            assert_eq!(verify_leaf(&der(&chain), ca.root_pem(), now()), Ok(proven(token_id)));
+        }
+        let unnamed = ca.sign_on_token(&csr(&[]), &id("east"), Some(""), HOUR, now());
+        assert!(matches!(unnamed, Err(SignError::TokenId)));
+
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
         let mut params = CertificateParams::default();
         let forged = ursa_model::encode_token_id("forged").unwrap();
         params.custom_extensions = vec![rcgen::CustomExtension::from_oid_content(&TOKEN_ID_OID, forged)];
         let request = params.serialize_request(&key).unwrap().der().to_vec();
-        for token_id in [Some("0123456789abcdef0123456789abcdef"), Some("a"), None] {
-            let chain = ca.sign_on_token(&request, &id("east"), token_id, HOUR, now()).unwrap();
-            assert_eq!(verify_leaf(&der(&chain), ca.root_pem(), now()), Ok(proven(token_id)));
-        }
-        let unnamed = ca.sign_on_token(&request, &id("east"), Some(""), HOUR, now());
-        assert!(matches!(unnamed, Err(SignError::TokenId)));
+        let refused = ca.sign_on_token(&request, &id("east"), Some("a"), HOUR, now());
+        assert!(matches!(refused, Err(SignError::Request(_))), "{refused:?}");
     }
 
     #[test]

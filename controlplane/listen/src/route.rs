@@ -60,14 +60,13 @@ pub(crate) async fn leader(
         }
     };
     let found = timeout(within, found).await.ok();
-    if found.is_none() {
-        match last {
-            Some((leader, error)) => tracing::warn!(
-                %peer, %leader, %error,
-                "closed a connection: the replica that leads was not reached within {within:?}"
-            ),
-            None => tracing::warn!(%peer, "closed a connection: no replica has led for {within:?}"),
-        }
+    match (&found, last) {
+        (Some(_), _) => {}
+        (None, Some((leader, error))) => tracing::warn!(
+            %peer, %leader, %error,
+            "closed a connection: the replica that leads was not reached within {within:?}"
+        ),
+        (None, None) => tracing::warn!(%peer, "closed a connection: no replica has led for {within:?}"),
     }
     found
 }

@@ -34,7 +34,11 @@ async fn namespace(client: &Client) -> String {
 }
 
 async fn open(namespace: &str) -> Store {
-    let config = KubernetesConfig { namespace: namespace.into(), control_plane: Some("ursa".into()) };
+    let config = KubernetesConfig {
+        namespace: namespace.into(),
+        schema: ursa_crds::schema::CURRENT,
+        control_plane: Some("ursa".into()),
+    };
     Store::kubernetes(config).await.unwrap()
 }
 

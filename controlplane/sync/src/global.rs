@@ -449,8 +449,7 @@ impl Global {
         let desired = desired.filter(|object| schema::knows(object.kind(), schema));
         let desired = desired.map(|object| (object.key(), (wire::version(&object, schema), object)));
         let desired = desired.filter(|(key, _)| !is_withheld(key)).collect();
-        let (held_back, held) =
-            wire::read_held(hello.held, schema).partition(|(key, _)| is_withheld(key));
+        let (held_back, held) = wire::read_held(hello.held, schema).partition(|(key, _)| is_withheld(key));
         let stream = ZoneStream {
             zone: zone.to_owned(),
             schema,

@@ -10,7 +10,7 @@ use common::{World, Zone, global_key, put, until};
 use ursa_crds::{Kind, ObjectKey};
 use ursa_store::names::{ADOPTED, UNHEARD};
 use ursa_store::{Snapshot, Store};
-use ursa_sync::zone::Link;
+use ursa_sync::zone::{Cause, Link};
 
 /// The same global control plane anew, from this snapshot of the former.
 async fn restored(former: &World, snapshot: Snapshot) -> World {
@@ -61,6 +61,15 @@ fn waiting(world: &World) -> String {
     String::from_utf8(world.store.private(UNHEARD).unwrap()).unwrap()
 }
 
+/// Waits until global waits for these zones only.
+async fn until_waiting(world: &World, expected: &str) {
+    let mut changes = world.store.private_changes();
+    while waiting(world) != expected {
+        let changed = tokio::time::timeout(common::PATIENCE, changes.changed()).await;
+        changed.unwrap_or_else(|_| panic!("still waiting for {}", waiting(world))).unwrap();
+    }
+}
+
 fn has(store: &Store, permission: &str) -> bool {
     store.get(&objects::permission(permission).key()).is_some()
 }
@@ -92,7 +101,7 @@ async fn zones_follow_it_and_keep_what_they_know_of_each_other() {
     let west = moved(west, "west", &west_token, &world).await;
     until(&west.store, "without what came after the backup", |store| !has(store, "late")).await;
     assert!(has(&west.store, "kept"));
-    until(&world.store, "heard of west", |_| waiting(&world) == r#"["east"]"#).await;
+    until_waiting(&world, r#"["east"]"#).await;
     // Global knows less of east than west does.
     assert_eq!(offered(&world.store, "east"), Some(vec!["web".to_owned()]));
     put(&world.store, objects::permission("new")).await;
@@ -127,7 +136,7 @@ async fn a_zone_that_is_not_wanted_any_more_is_not_waited_for() {
     }
     let world = restored(&former, backup).await;
     let west = moved(west, "west", &west_token, &world).await;
-    until(&world.store, "heard of west", |_| waiting(&world) == r#"["east","north"]"#).await;
+    until_waiting(&world, r#"["east","north"]"#).await;
     assert!(both(&west.store));
     put(&world.store, objects::zone("east", false)).await;
     until(&west.store, "without the disabled zone", |store| offered(store, "east").is_none()).await;
@@ -162,7 +171,7 @@ async fn a_zone_that_came_too_early_begins_anew_and_one_that_the_backup_does_not
     assert!(has(&early.store, "kept"));
 
     let mut late = again(&late.store, "late", &late_token, &world);
-    let refused = |link: &Link| matches!(link, Link::Lost { refused: true, .. });
+    let refused = |link: &Link| matches!(link, Link::Lost { cause: Cause::Refused, .. });
     tokio::time::timeout(common::PATIENCE, late.connected.wait_for(refused)).await.unwrap().unwrap();
     assert!(has(&late.store, "kept"), "it goes on with what it has");
 }

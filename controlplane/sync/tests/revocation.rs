@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::timeout;
 use tonic::{Code, Status};
 use ursa_crds::{Object, ObjectKey, Spec};
-use ursa_sync::zone::Link;
+use ursa_sync::zone::{Cause, Link};
 
 /// Generous: what is aimed at is 2 s.
 const AT_ONCE: Duration = Duration::from_secs(10);
@@ -89,7 +89,7 @@ async fn a_zone_says_why_it_is_refused_and_is_back_with_another_token() {
     let world = World::start().await;
     let mut east = world.zone("east").await;
     let not_before = revoke(&world, "east").await;
-    let wait = east.connected.wait_for(|link| matches!(link, Link::Lost { refused: true, .. }));
+    let wait = east.connected.wait_for(|link| matches!(link, Link::Lost { cause: Cause::Refused, .. }));
     let link = timeout(AT_ONCE, wait).await.expect("it is refused").unwrap().clone();
     let Link::Lost { reason, .. } = link else { unreachable!("waited for") };
     assert!(reason.contains("were revoked") && reason.contains("ursactl zone create east"), "{reason}");

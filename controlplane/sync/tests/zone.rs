@@ -170,7 +170,8 @@ async fn a_global_with_another_store_changes_nothing() {
     zone.until_connected(false).await;
     let (mut stream, hello) = fake.accept().await;
     let welcome = |adopted| {
-        let welcome = ursa_proto::sync::GlobalWelcome { epoch: "epoch-2".into(), adopted, ..Default::default() };
+        let welcome =
+            ursa_proto::sync::GlobalWelcome { epoch: "epoch-2".into(), adopted, ..Default::default() };
         from_global::Message::Welcome(welcome)
     };
     stream.send(welcome(false)).await;

@@ -21,6 +21,9 @@ use crate::pack::any;
 /// The internal listener, and the cluster of what it connects to.
 const NAME: &str = "zone-ingresses";
 
+/// At one address may be several replicas of an ingress: where one has just ended, the next attempt finds another.
+const CONNECT_ATTEMPTS: u32 = 4;
+
 /// By this name the listener filter finds where to go on to.
 const ORIGINAL_DST: &str = "envoy.filters.listener.original_dst";
 
@@ -39,6 +42,7 @@ pub(crate) fn static_listener() -> serde_json::Value {
                 "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
                 "stat_prefix": NAME,
                 "cluster": NAME,
+                "max_connect_attempts": CONNECT_ATTEMPTS,
             },
         }]}],
     })

@@ -1,20 +1,31 @@
-//! The tests' program in a pod, as long as it runs.
+//! The tests' program in a pod or on a virtual machine, as long as it runs.
+
+use std::process::Stdio;
 
 use anyhow::Context as _;
 use serde_json::Value;
-use tokio::io::BufReader;
-use tokio::process::{Child, ChildStdout};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, ChildStdout, Command};
 
 use super::SOON;
 
-/// The tests' program, running in a pod.
+/// The tests' program, running elsewhere.
 #[derive(Debug)]
 pub struct Running {
-    pub(super) child: Child,
-    pub(super) lines: tokio::io::Lines<BufReader<ChildStdout>>,
+    child: Child,
+    lines: tokio::io::Lines<BufReader<ChildStdout>>,
 }
 
 impl Running {
+    /// Starts it, and waits until it has said its first line.
+    pub(crate) async fn start(command: &mut Command) -> anyhow::Result<Self> {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
+        let mut lines = BufReader::new(child.stdout.take().context("no output")?).lines();
+        let first = tokio::time::timeout(SOON, lines.next_line()).await.context("it does not begin")??;
+        first.context("it ended before it began")?;
+        Ok(Self { child, lines })
+    }
+
     /// Ends it: what it says at last.
     pub async fn stop(mut self) -> anyhow::Result<Value> {
         drop(self.child.stdin.take());

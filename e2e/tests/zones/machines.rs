@@ -7,9 +7,12 @@ use ursa_e2e::kind::{SOON, kubectl};
 use ursa_e2e::vm::Vm;
 use ursa_e2e::vm_zone::{VmZone, Workload};
 
-use super::world::World;
+use super::truth::programmed_means_enforced;
+use super::world::{EAST, WEST, World};
 
 const ZONE: &str = "vms";
+/// Where its server answers by HTTP.
+const TILL: &str = "http://till.mesh:8080/";
 
 /// The zone, a server `till` and a client `walker`.
 struct Machines {
@@ -139,6 +142,21 @@ async fn permissions_hold(world: &World, caller: Caller<'_>, server: &Server) ->
     Ok(())
 }
 
+/// In each of the three zones somebody calls all the time.
+async fn programmed_is_enforced_in_all_zones(world: &World, machines: &Machines) -> anyhow::Result<()> {
+    let kind = &world.kind;
+    world.populate(WEST, "web").await?;
+    world.at_global(kind.permit("all", "*", "*")).await?;
+    world.programmed("all", "60s").await?;
+    let mut callers = vec![machines.walker.start_workload(&["flips", TILL]).await?];
+    for zone in [EAST, WEST] {
+        let calls = kind.start("client", &["flips", "http://web/"]);
+        callers.push(world.in_zone(zone, calls).await?);
+    }
+    programmed_means_enforced(world, callers).await?;
+    world.at_global(kind.delete_policy("trafficpermission", "all")).await
+}
+
 /// A machine starts again while its control plane is away: its traffic is captured, and it is who it was.
 async fn machines_start_alone(world: &World, machines: &Machines, till: &Server) -> anyhow::Result<()> {
     let kind = &world.kind;
@@ -173,11 +191,8 @@ async fn machines_and_pods_are_one_mesh() -> anyhow::Result<()> {
             http: format!("http://{}.mesh/", kind.service("web")),
             banner: format!("{}.mesh:9000", kind.service("web")),
         };
-        let till = Server {
-            service: "till".to_owned(),
-            http: "http://till.mesh:8080/".to_owned(),
-            banner: "till.mesh:9000".to_owned(),
-        };
+        let till =
+            Server { service: "till".to_owned(), http: TILL.to_owned(), banner: "till.mesh:9000".to_owned() };
         let walker = Caller::Machine(&machines.walker);
         // Without capture: by the port that the Dataplane names.
         world.at_global(kind.judge("call", "Allow", "walker", &web.service)).await?;
@@ -195,6 +210,7 @@ async fn machines_and_pods_are_one_mesh() -> anyhow::Result<()> {
         ] {
             permissions_hold(&world, caller, server).await.context(what)?;
         }
+        programmed_is_enforced_in_all_zones(&world, &machines).await?;
         machines_start_alone(&world, &machines, &till).await
     }
     .await;

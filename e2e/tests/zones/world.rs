@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use serde_json::Value;
 use tokio::sync::{Mutex, MutexGuard};
 use ursa_e2e::eventually;
-use ursa_e2e::kind::{Kind, SOON, SYSTEM, at, kubectl};
+use ursa_e2e::kind::{Kind, SOON, SYSTEM, at, json, kubectl, whole_condition};
 use ursa_e2e::vm::Vm;
 use ursa_e2e::zones::{Global, cluster, install_zones};
 
@@ -93,10 +93,7 @@ impl World {
     /// How global sees a zone, in `ursactl` and in `kubectl`.
     pub(super) async fn until_state(&self, zone: &str, state: &str) -> anyhow::Result<()> {
         eventually(&format!("{zone} is {state}"), SOON * 3, async || {
-            let zones = self.global.ursactl(&["inspect", "zones", "--output", "json"]).await?;
-            let zones: Value = serde_json::from_str(&zones)?;
-            let found = zones["items"].as_array().into_iter().flatten().find(|known| known["name"] == zone);
-            let found = found.with_context(|| format!("no {zone} in {zones}"))?;
+            let found = self.inspected(zone).await?;
             anyhow::ensure!(found["state"] == state, "{found}");
             anyhow::ensure!(state != "Online" || found["secondsBehind"] == 0, "{found}");
             let columns = self.at_global(kubectl(&["get", "zone", zone, "--no-headers"])).await?;
@@ -104,6 +101,22 @@ impl World {
             Ok(())
         })
         .await
+    }
+
+    /// What `ursactl inspect zones` says of one.
+    pub(super) async fn inspected(&self, zone: &str) -> anyhow::Result<Value> {
+        let zones = self.global.ursactl(&["inspect", "zones", "--output", "json"]).await?;
+        let zones: Value = serde_json::from_str(&zones)?;
+        let mut all = zones["items"].as_array().into_iter().flatten();
+        all.find(|known| known["name"] == zone).cloned().with_context(|| format!("no {zone} in {zones}"))
+    }
+
+    /// A condition of a policy of the test's mesh as `kubectl` shows it at global.
+    pub(super) async fn told(&self, policy: &str, condition: &str) -> anyhow::Result<Value> {
+        let (kind, name) = policy.split_once('/').context("KIND/NAME")?;
+        let object = ["--namespace", SYSTEM, "get", kind, &format!("{}.{name}", self.kind.name)];
+        let object = self.at_global(json(&object)).await?;
+        whole_condition(&object, condition).cloned().with_context(|| object["status"].to_string())
     }
 
     /// Who answers calls from the east, and how often.

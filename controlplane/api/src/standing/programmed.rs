@@ -95,11 +95,8 @@ fn obstacle(
             0 => String::new(),
             more => format!(", and {more} more"),
         };
-        let text = format!(
-            "zone {name}: proxy {}{more} refused it and keeps what it had: {}",
-            first.dataplane,
-            first.message.trim()
-        );
+        let text =
+            format!("zone {name}: proxy {}{more} refused it: {}", first.dataplane, first.message.trim());
         return Some((Obstacle::Rejected, text));
     }
     if *enforced {
@@ -223,9 +220,6 @@ mod tests {
         refused.enforcement.rejections = vec![Refusal { dataplane: "web-1".into(), message: "bad".into() }];
         let (status, reason, message) = told(&[away, refused, zone("aws", 2, 0, 1)]);
         assert_eq!((status, reason.as_str()), ("False", "ProxyRejected"));
-        assert!(
-            message.starts_with("zone east: proxy web-1 refused it and keeps what it had: bad"),
-            "{message}"
-        );
+        assert!(message.starts_with("zone east: proxy web-1 refused it: bad"), "{message}");
     }
 }

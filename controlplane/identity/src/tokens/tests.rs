@@ -53,16 +53,19 @@ fn each_token_has_an_id_that_whoever_holds_it_cannot_change() {
         exp: second + 3600,
         ursa: claims(),
     };
-    let token = jsonwebtoken::encode(&Header::new(Algorithm::ES256), &without, &tokens.key().encoding).unwrap();
+    let token =
+        jsonwebtoken::encode(&Header::new(Algorithm::ES256), &without, &tokens.key().encoding).unwrap();
     let (signed, _) = token.rsplit_once('.').unwrap();
-    let again = jsonwebtoken::encode(&Header::new(Algorithm::ES256), &without, &tokens.key().encoding).unwrap();
+    let again =
+        jsonwebtoken::encode(&Header::new(Algorithm::ES256), &without, &tokens.key().encoding).unwrap();
     assert!(again.starts_with(signed), "signed again it may look different, and is the same token");
     assert_eq!(id(&token), id(&again));
     assert_eq!(read_unverified(&token).unwrap().id, id(&token));
     assert_eq!(id(&token).len(), 32);
 
     let nameless = Envelope { jti: Some(String::new()), ..without };
-    let nameless = jsonwebtoken::encode(&Header::new(Algorithm::ES256), &nameless, &tokens.key().encoding).unwrap();
+    let nameless =
+        jsonwebtoken::encode(&Header::new(Algorithm::ES256), &nameless, &tokens.key().encoding).unwrap();
     assert_eq!(tokens.verify_dataplane(&nameless, now()), Err(TokenError::Malformed));
 }
 

@@ -197,6 +197,10 @@ impl Sources {
             self.forget_ingress(&proxy);
             changed.push(proxy);
         }
+        // What all others say of a mesh together may be more without it, also if it never said anything of that.
+        let meshes = self.proxies(None).filter(|proxy| proxy.is_mesh_itself() && !changed.contains(proxy));
+        let meshes: BTreeSet<ProxyId> = meshes.cloned().collect();
+        changed.extend(meshes);
         changed
     }
 
