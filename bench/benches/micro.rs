@@ -101,7 +101,7 @@ fn resources(model: &ProxyModel, interner: &mut Interner) -> ResourceSet {
     for destination in &model.destinations {
         let endpoints = VIEW.endpoints(&destination.id);
         let resource = endpoint_resource(&destination.id.name(), &endpoints, interner);
-        all.insert(resource.key.clone(), resource);
+        all.insert(resource);
     }
     all
 }
@@ -160,7 +160,7 @@ fn delta_diff(bencher: Bencher, name: &str) {
     let mut endpoints = VIEW.endpoints(id);
     endpoints.endpoints.clear();
     let changed = endpoint_resource(&id.name(), &endpoints, &mut interner);
-    after.insert(changed.key.clone(), changed);
+    after.insert(changed);
     let targets = [Arc::new(after), Arc::new(before)];
     let mut stream = DeltaStream::default();
     for resource_type in ResourceType::ALL {

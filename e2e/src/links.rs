@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
+use crate::eventually;
 use crate::relay::Relay;
 use crate::vm::{SCRIPT, docker};
 
@@ -121,7 +122,11 @@ impl Drop for Halted {
 impl Halted {
     /// Freezes all of a cluster's processes: whoever waits for an answer waits.
     pub async fn frozen(cluster: &str) -> anyhow::Result<Self> {
-        Self::by(cluster, "pause", "unpause").await
+        // On a busy machine the kernel may not freeze all of them in the time that the engine gives it.
+        eventually("the cluster is frozen", Duration::from_mins(1), async || {
+            Self::by(cluster, "pause", "unpause").await
+        })
+        .await
     }
 
     /// Stops a cluster, as a machine is shut down.

@@ -6,13 +6,13 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 
 use crate::kind::{
-    self, SYSTEM, apply, at, install_control_plane, install_operator, kubectl, ursactl, whole_condition,
+    SYSTEM, apply, at, install_control_plane, install_operator, json, kubectl, ursactl, whole_condition,
 };
 use crate::{eventually, links};
 
@@ -58,7 +58,8 @@ impl Global {
     async fn install() -> anyhow::Result<Self> {
         at(&cluster("global").await?, async {
             install_operator().await?;
-            install_global(&node_address().await?).await
+            let address = node_address().await?;
+            install_control_plane(&["--mode", "global", "--type", "node-port", "--tls-name", &address]).await
         })
         .await?;
         Self::find().await
@@ -67,7 +68,7 @@ impl Global {
     /// That is installed.
     pub async fn find() -> anyhow::Result<Self> {
         at(&cluster("global").await?, async {
-            let service = kind::json(&["--namespace", SYSTEM, "get", "service", "ursa"]).await?;
+            let service = json(&["--namespace", SYSTEM, "get", "service", "ursa"]).await?;
             let files = tempfile::tempdir()?;
             let admin = ["exec", "deployment/ursa-cp", "--", "/usr/local/bin/ursa-cp", "admin-token"];
             let token = kubectl(&[&["--namespace", SYSTEM], &admin[..]].concat()).await?;
@@ -86,54 +87,6 @@ impl Global {
             Ok(Self { address: node_address().await?, node_ports: service["spec"]["ports"].clone(), files })
         })
         .await
-    }
-
-    /// Takes it away with all that it has: resources, keys, its authority. Zones are left alone.
-    pub async fn lose(&self) -> anyhow::Result<()> {
-        at(&cluster("global").await?, async {
-            kubectl(&["--namespace", SYSTEM, "delete", "controlplane", "ursa", "--timeout=2m"]).await?;
-            eventually("all that the operator made for it is gone", Duration::from_mins(2), async || {
-                let made = ["get", "deployments,pods,services,secrets", "--output", "name"];
-                let ours = ["--selector", "app.kubernetes.io/managed-by=ursa-operator"];
-                let left = kubectl(&[&["--namespace", SYSTEM], &made[..], &ours[..]].concat()).await?;
-                anyhow::ensure!(left.is_empty(), "{left}");
-                Ok(())
-            })
-            .await?;
-            let resources = "trafficpermissions,trafficroutes,meshzones,zoneingresses,zones,meshes";
-            kubectl(&["delete", resources, "--all", "--all-namespaces", "--timeout=2m"]).await?;
-            for kind in ["private", "secret"] {
-                let of_type = format!("type=ursamesh.io/{kind}");
-                kubectl(&["--namespace", SYSTEM, "delete", "secrets", "--field-selector", &of_type]).await?;
-            }
-            Ok(())
-        })
-        .await
-    }
-
-    /// Makes another one where this one was, at the same address and ports, as whoever restores it sees to.
-    pub async fn anew(&self) -> anyhow::Result<Self> {
-        at(&cluster("global").await?, async {
-            install_global(&self.address).await?;
-            let ports: Vec<Value> = (self.node_ports.as_array().into_iter().flatten())
-                .map(|port| json!({"port": port["port"], "nodePort": port["nodePort"]}))
-                .collect();
-            let patch = json!({"spec": {"ports": ports}}).to_string();
-            kubectl(&["--namespace", SYSTEM, "patch", "service", "ursa", "--patch", &patch]).await
-        })
-        .await?;
-        Self::find().await
-    }
-
-    /// Says that zones are to take this one for the one that they knew.
-    pub async fn adopt(&self) -> anyhow::Result<()> {
-        let read = |name: &str| std::fs::read(self.files.path().join(name));
-        let authorities = reqwest::Certificate::from_pem_bundle(&read("ca.pem")?)?;
-        let client = reqwest::Client::builder().no_proxy().tls_certs_only(authorities).build()?;
-        let token = String::from_utf8(read("token")?)?;
-        let adoption = format!("{}/adoption", self.url("https-api")?);
-        client.post(adoption).bearer_auth(token.trim()).send().await?.error_for_status()?;
-        Ok(())
     }
 
     fn url(&self, port: &str) -> anyhow::Result<String> {
@@ -185,11 +138,6 @@ impl Global {
     }
 }
 
-/// The cluster's nodes have this address.
-async fn install_global(address: &str) -> anyhow::Result<()> {
-    install_control_plane(&["--mode", "global", "--type", "node-port", "--tls-name", address]).await
-}
-
 /// By a port of the node: there is no load balancer here.
 async fn install_ingress() -> anyhow::Result<()> {
     apply(&ursactl(&["install", "zone-ingress", "--type", "node-port"]).await?).await?;
@@ -211,7 +159,7 @@ pub async fn connected(zone: &str, status: &str) -> anyhow::Result<Value> {
     at(
         &cluster(zone).await?,
         eventually(&what, Duration::from_mins(3), async || {
-            let of = kind::json(&["--namespace", SYSTEM, "get", "controlplane", "ursa"]).await?;
+            let of = json(&["--namespace", SYSTEM, "get", "controlplane", "ursa"]).await?;
             let found = whole_condition(&of, "ConnectedToGlobal").filter(|found| found["status"] == status);
             found.cloned().with_context(|| of["status"].to_string())
         }),

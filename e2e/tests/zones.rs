@@ -2,12 +2,10 @@
 
 mod zones {
     mod across;
-    mod backup;
     mod faults;
     mod follow;
     mod ingresses;
     mod machines;
-    mod rejected;
     mod rotation;
     mod talk;
     mod truth;

@@ -118,7 +118,7 @@ fn snapshot(state: usize) -> Arc<ResourceSet> {
         names.map(move |name| {
             let key = ResourceKey { resource_type, name: name.to_owned() };
             let version = (state % 2 + 1).to_string();
-            (key.clone(), Arc::new(Resource { key, version, body: Any::default() }))
+            Arc::new(Resource { key, version, body: Any::default() })
         })
     });
     Arc::new(resources.collect())

@@ -5,15 +5,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ursa_crds::{Object, ObjectKey, Spec, ZoneIngressSpec};
-use ursa_envoy::{Interner, ingress_endpoint_resource, translate};
-use ursa_model::{IngressRoute, ProxyId, ProxyModel};
-use ursa_policy::MeshView;
+use ursa_envoy::{Interner, translate};
+use ursa_model::{ProxyId, ProxyModel};
 
 use crate::SnapshotReceiver;
 use crate::insight::Insights;
 use crate::mesh::Ingresses;
+use crate::mesh::passing::ForIngress;
 use crate::snapshot::Snapshot;
-use crate::subscriber::Subscriber;
+use crate::subscriber::{Causes, Subscriber};
 
 /// Every zone ingress that is known, and the proxies of those of this zone.
 #[derive(Debug, Default)]
@@ -65,28 +65,27 @@ impl IngressState {
         self.subscribers.entry(proxy.to_owned()).or_insert_with(Subscriber::new).receiver()
     }
 
+    /// Whether somebody listens to what ingresses are to do.
+    pub(crate) fn is_wanted(&mut self) -> bool {
+        self.subscribers.retain(|_, subscriber| subscriber.is_wanted());
+        !self.subscribers.is_empty()
+    }
+
     /// Publishes what each ingress of this zone passes on.
     pub(crate) fn publish<'a>(
         &mut self,
         zone: &str,
-        meshes: impl Iterator<Item = (&'a MeshView, &'a [IngressRoute], &'a BTreeSet<String>)>,
+        meshes: impl Iterator<Item = ForIngress<'a>>,
         interner: &mut Interner,
         sequence: u64,
     ) {
-        self.subscribers.retain(|_, subscriber| subscriber.is_wanted());
-        if self.subscribers.is_empty() {
-            return;
-        }
         let mut routes = Vec::new();
         let mut endpoints = Vec::new();
         let mut server_names = BTreeSet::new();
-        for (view, passed_on, names) in meshes {
-            server_names.extend(names.iter().cloned());
-            for route in passed_on {
-                let set = view.local_endpoints(&route.destination);
-                endpoints.push(ingress_endpoint_resource(&route.destination.name(), &set, interner));
-                routes.push(route.clone());
-            }
+        for mesh in meshes {
+            server_names.extend(mesh.server_names.iter().cloned());
+            routes.extend(mesh.routes.iter().cloned());
+            endpoints.extend(mesh.endpoints);
         }
         let listeners: HashMap<String, (IpAddr, u16)> = self
             .specs()
@@ -99,17 +98,20 @@ impl IngressState {
             let id = ProxyId::new("", name);
             let Some(listener) = listeners.get(id.resource()) else { continue };
             let model = ProxyModel {
-                id,
-                zone: zone.to_owned(),
-                inbounds: Vec::new(),
-                outbounds: Vec::new(),
-                destinations: Vec::new(),
-                capture: None,
                 ingress_routes: routes.clone(),
                 ingress_listener: Some(*listener),
+                ..ProxyModel::nothing(id, zone)
             };
-            let mut resources = translate(&model, interner);
-            resources.extend(endpoints.iter().map(|resource| (resource.key.clone(), resource.clone())));
+            let mut resources = if subscriber.model.as_ref() == Some(&model) {
+                subscriber.resources()
+            } else {
+                let resources = translate(&model, interner);
+                subscriber.model = Some(model);
+                resources
+            };
+            for resource in &endpoints {
+                resources.insert(resource.clone());
+            }
             let snapshot = Snapshot {
                 sequence,
                 resources: Arc::new(resources),
@@ -118,7 +120,7 @@ impl IngressState {
                 identity: None,
                 exclusion: None,
             };
-            subscriber.publish(snapshot, &BTreeSet::new());
+            subscriber.publish(snapshot, &Causes::default());
         }
     }
 }

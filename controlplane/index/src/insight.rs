@@ -108,14 +108,29 @@ impl Insights {
         self.read().merged(proxy, None)
     }
 
+    /// Looks at what is known of proxies of a mesh, without copying it: each with its insight, its certificate, and whether its
+    /// agent talks to this replica.
+    pub(crate) fn look_at<'p>(
+        &self,
+        mesh: &str,
+        proxies: impl Iterator<Item = &'p str>,
+        mut look: impl FnMut(&'p str, Option<&ProxyInsight>, Option<&Certificate>, bool),
+    ) {
+        let sources = self.read();
+        for name in proxies {
+            let proxy = ProxyId::new(mesh, name);
+            look(name, sources.best(&proxy), sources.certificate(&proxy, None), sources.is_own(&proxy));
+        }
+    }
+
+    /// What a proxy refused and has not since replaced.
+    pub fn rejections(&self, proxy: &ProxyId) -> BTreeMap<ResourceKey, Rejection> {
+        self.read().best(proxy).map(|insight| insight.rejections.clone()).unwrap_or_default()
+    }
+
     /// Of the zone's ingresses, each of several pods apart.
     pub(crate) fn ingresses(&self) -> Vec<(ProxyId, ProxyInsight)> {
         self.read().ingresses()
-    }
-
-    /// Whether what its agent says to this replica is what counts of a proxy.
-    pub(crate) fn is_own(&self, proxy: &ProxyId) -> bool {
-        self.read().is_own(proxy)
     }
 
     /// A replica's own word on a mesh.

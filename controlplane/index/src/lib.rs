@@ -15,11 +15,13 @@ mod insight;
 mod mesh;
 mod offer;
 mod presence;
+mod presences;
 pub mod provided;
 mod report;
 mod shift;
 mod snapshot;
 mod subscriber;
+mod work;
 mod writer;
 
 use std::collections::BTreeSet;
@@ -37,7 +39,9 @@ pub use hearing::Hearing;
 pub use insight::{Behind, Certificate, Insights, News, ProxyInsight, Rejection};
 pub use mesh::progress::trusts;
 pub use snapshot::{IdentityGrant, Names, ProxyView, Snapshot};
+pub use work::Work;
 
+use work::Counted;
 use writer::{Event, Writer};
 
 /// A proxy's latest snapshot; `None` until its dataplane is known.
@@ -48,6 +52,7 @@ pub type SnapshotReceiver = watch::Receiver<Option<Arc<Snapshot>>>;
 pub struct Index {
     events: mpsc::UnboundedSender<Event>,
     insights: Insights,
+    work: Counted,
 }
 
 impl Index {
@@ -61,13 +66,20 @@ impl Index {
     pub fn start_as_replica(store: Store, authority: Arc<Authority>, leads: watch::Receiver<bool>) -> Self {
         let (events, receiver) = mpsc::unbounded_channel();
         let insights = Insights::default();
-        tokio::spawn(Writer::new(store, authority, receiver, insights.clone(), leads).run());
-        Self { events, insights }
+        let work = Counted::default();
+        let writer = Writer::new(store, authority, receiver, insights.clone(), leads, work.clone());
+        tokio::spawn(writer.run());
+        Self { events, insights, work }
     }
 
     /// Says where captured workloads call services, all of it and in order.
     pub fn call_at(&self, addresses: Arc<[ServiceAddress]>) {
         self.send(Event::Addresses(addresses));
+    }
+
+    /// What has been done so far.
+    pub fn work(&self) -> Work {
+        self.work.get()
     }
 
     /// What is known of the running proxies.

@@ -11,28 +11,24 @@ use ursa_model::ProxyModel;
 use crate::SnapshotReceiver;
 use crate::snapshot::Snapshot;
 
+/// UIDs of resources that have changed.
+pub(crate) type Causes = Arc<BTreeSet<String>>;
+
 /// A proxy that is listened for.
 #[derive(Debug)]
 pub(crate) struct Subscriber {
     sender: watch::Sender<Option<Arc<Snapshot>>>,
-    pub(crate) model: Option<(ProxyModel, ResourceSet)>,
-    /// The index's number when its snapshot was worked out last.
-    considered: u64,
+    /// What it was told to do last, of which the newest snapshot has the resources.
+    pub(crate) model: Option<ProxyModel>,
     /// The number of the newest snapshot that it has acknowledged whole.
     acknowledged: u64,
-    /// Which changes (UIDs of resources) were behind what an Envoy resource is now, since somebody has watched.
-    causes: BTreeMap<ResourceKey, BTreeSet<String>>,
+    /// Which changes were behind what an Envoy resource is now, since somebody has watched.
+    causes: BTreeMap<ResourceKey, Causes>,
 }
 
 impl Subscriber {
     pub(crate) fn new() -> Self {
-        Self {
-            sender: watch::Sender::new(None),
-            model: None,
-            considered: 0,
-            acknowledged: 0,
-            causes: BTreeMap::new(),
-        }
+        Self { sender: watch::Sender::new(None), model: None, acknowledged: 0, causes: BTreeMap::new() }
     }
 
     pub(crate) fn receiver(&self) -> SnapshotReceiver {
@@ -43,15 +39,26 @@ impl Subscriber {
         self.sender.receiver_count() > 0
     }
 
+    /// What it was told last.
+    pub(crate) fn told(&self) -> Option<Arc<Snapshot>> {
+        self.sender.borrow().clone()
+    }
+
+    /// The resources that it was told last.
+    pub(crate) fn resources(&self) -> ResourceSet {
+        self.sender.borrow().as_ref().map(|told| told.resources.as_ref().clone()).unwrap_or_default()
+    }
+
     /// It has acknowledged a snapshot whole; 0: it has just come, and nobody knows.
     pub(crate) fn acknowledged(&mut self, sequence: u64) {
         self.acknowledged = sequence;
     }
 
-    /// Every change up to this number of the index is followed by the proxy, but for what it refused.
-    pub(crate) fn enforced(&self) -> u64 {
+    /// Every change up to this number of the index is followed by the proxy, but for what it refused. `considered`: up to
+    /// where it is known what changes mean for it.
+    pub(crate) fn enforced(&self, considered: u64) -> u64 {
         let newest = self.sender.borrow().as_ref().map(|snapshot| snapshot.sequence);
-        if newest == Some(self.acknowledged) { self.considered } else { self.acknowledged }
+        if newest == Some(self.acknowledged) { considered } else { self.acknowledged }
     }
 
     /// Whether a change may be behind an Envoy resource.
@@ -59,8 +66,8 @@ impl Subscriber {
         self.causes.get(key).is_none_or(|causes| causes.contains(uid))
     }
 
-    /// It is to get nothing, and to be told why.
-    pub(crate) fn exclude(&mut self, sequence: u64, reason: &str) {
+    /// It is to get nothing, and to be told why; whether that is news.
+    pub(crate) fn exclude(&mut self, sequence: u64, reason: &str) -> bool {
         self.model = None;
         let nothing = Snapshot {
             sequence,
@@ -70,34 +77,31 @@ impl Subscriber {
             identity: None,
             exclusion: Some(reason.to_owned()),
         };
-        self.publish(nothing, &BTreeSet::new());
+        self.publish(nothing, &Causes::default())
     }
 
-    /// `causes`: the changes that are new with this snapshot.
-    pub(crate) fn publish(&mut self, snapshot: Snapshot, causes: &BTreeSet<String>) {
-        self.considered = snapshot.sequence;
-        let current = self.sender.borrow().clone();
-        if let Some(current) = &current
-            && current.identity == snapshot.identity
-            && current.names == snapshot.names
-            && current.exclusion == snapshot.exclusion
-            && current.server_names == snapshot.server_names
-            && same(&current.resources, &snapshot.resources)
-        {
-            return;
-        }
-        self.causes.retain(|key, _| snapshot.resources.contains_key(key));
-        for (key, resource) in current.iter().flat_map(|_| snapshot.resources.iter()) {
-            let before = current.as_ref().and_then(|current| current.resources.get(key));
-            if before.is_none_or(|before| before.version != resource.version) {
-                self.causes.insert(key.clone(), causes.clone());
+    /// `causes`: the changes that are new with this snapshot. Whether it says anything new.
+    pub(crate) fn publish(&mut self, snapshot: Snapshot, causes: &Causes) -> bool {
+        let current = self.told();
+        if let Some(current) = &current {
+            let mut differences = current.resources.differences(&snapshot.resources).peekable();
+            if differences.peek().is_none()
+                && current.identity == snapshot.identity
+                && current.names == snapshot.names
+                && current.exclusion == snapshot.exclusion
+                && current.server_names == snapshot.server_names
+            {
+                return false;
+            }
+            for (before, after) in differences {
+                match (before, after) {
+                    (_, Some(after)) => drop(self.causes.insert(after.key.clone(), causes.clone())),
+                    (Some(before), None) => drop(self.causes.remove(&before.key)),
+                    (None, None) => {}
+                }
             }
         }
         self.sender.send_replace(Some(Arc::new(snapshot)));
+        true
     }
-}
-
-fn same(a: &ResourceSet, b: &ResourceSet) -> bool {
-    a.len() == b.len()
-        && a.iter().zip(b).all(|((a_key, a), (b_key, b))| a_key == b_key && a.version == b.version)
 }

@@ -19,8 +19,10 @@ use crate::hearing::UNHEARD_AFTER;
 use crate::ingress::IngressState;
 use crate::insight::Insights;
 use crate::mesh::MeshState;
+use crate::mesh::follow::Surroundings;
 use crate::offer::{self, Offer};
 use crate::presence::Presence;
+use crate::work::Counted;
 use crate::{ProxyView, SnapshotReceiver};
 
 /// What agents' streams tell the index.
@@ -84,6 +86,9 @@ pub(crate) struct Writer {
     drained: Vec<oneshot::Sender<()>>,
     retry_at: Option<Instant>,
     ingress_dirty: bool,
+    /// The server names that each of the zone's ingresses knows.
+    acknowledged: Vec<Arc<BTreeSet<String>>>,
+    work: Counted,
     /// Replicas whose stream ended, and when they are given up.
     leaving: Vec<Leaving>,
 }
@@ -102,6 +107,7 @@ impl Writer {
         events: mpsc::UnboundedReceiver<Event>,
         insights: Insights,
         leads: watch::Receiver<bool>,
+        work: Counted,
     ) -> Self {
         Self {
             offers: offer::start(store.clone(), leads),
@@ -118,6 +124,8 @@ impl Writer {
             drained: Vec::new(),
             retry_at: None,
             ingress_dirty: true,
+            acknowledged: Vec::new(),
+            work,
             leaving: Vec::new(),
         }
     }
@@ -148,7 +156,7 @@ impl Writer {
                     let Some(event) = event else { return };
                     self.event(event);
                 }
-                () = self.authority.changed() => self.meshes.values_mut().for_each(|mesh| mesh.dirty = true),
+                () = self.authority.changed() => self.work_out_anew(),
                 () = sleep_until(deadline) => self.expire(),
             }
             // What has come in the meantime is worked out together with it.
@@ -156,6 +164,11 @@ impl Writer {
                 self.event(event);
             }
         }
+    }
+
+    /// What all meshes depend on has changed.
+    fn work_out_anew(&mut self) {
+        self.meshes.values_mut().for_each(MeshState::work_out_anew);
     }
 
     /// What is reported of dataplanes that went while this control plane was away.
@@ -184,7 +197,8 @@ impl Writer {
             Kind::Zone | Kind::Secret | Kind::ZoneInsight | Kind::DataplaneInsight => return,
             Kind::ZoneIngress => {
                 self.ingress.apply(key, object);
-                self.meshes.values_mut().for_each(|mesh| mesh.dirty = true);
+                self.ingress_dirty = true;
+                self.work_out_anew();
                 return;
             }
             _ => {}
@@ -201,7 +215,8 @@ impl Writer {
                 self.insights.remove(&proxy);
             }
         }
-        self.meshes.entry(mesh.clone()).or_default().apply(key, object, presence);
+        let state = self.meshes.entry(mesh.clone()).or_default();
+        state.apply(self.authority.zone(), key, object, presence);
     }
 
     fn event(&mut self, event: Event) {
@@ -227,7 +242,7 @@ impl Writer {
             Event::Addresses(addresses) => {
                 if self.addresses != addresses {
                     self.addresses = addresses;
-                    self.meshes.values_mut().for_each(|mesh| mesh.dirty = true);
+                    self.work_out_anew();
                 }
             }
             Event::Connected(proxy) => self.mesh(&proxy).connected(&proxy.name, now),
@@ -315,24 +330,47 @@ impl Writer {
             sequence,
             drained,
             retry_at,
+            ingress_dirty,
+            acknowledged,
+            work,
             ..
         } = self;
-        let addresses = ingress.addresses();
-        for (name, mesh) in meshes.iter_mut().filter(|(_, mesh)| mesh.dirty) {
+        let ingresses = ingress.addresses();
+        let mut done_so_far = work.get();
+        for (name, mesh) in meshes.iter_mut().filter(|(_, mesh)| mesh.is_dirty()) {
             *sequence += 1;
-            self.ingress_dirty = true;
-            if let Err(error) = mesh.rebuild(name, authority, &addresses, calls, interner, *sequence).await {
-                tracing::error!(mesh = name, %error, "proxies keep what they have; will try again");
-                *retry_at = Some(Instant::now() + RETRY);
+            let mut around = Surroundings {
+                authority: &*authority,
+                ingresses: &ingresses,
+                addresses: &*calls,
+                interner: &mut *interner,
+                sequence: *sequence,
+                work: &mut done_so_far,
+            };
+            match mesh.rebuild(name, &mut around).await {
+                Ok(for_ingress) => *ingress_dirty |= for_ingress,
+                Err(error) => {
+                    tracing::error!(mesh = name, %error, "proxies keep what they have; will try again");
+                    *retry_at = Some(Instant::now() + RETRY);
+                }
             }
         }
-        if std::mem::take(&mut self.ingress_dirty) {
-            let passed_on = meshes.values().filter_map(MeshState::for_ingress);
-            ingress.publish(authority.zone(), passed_on, interner, *sequence);
+        work.set(done_so_far);
+        let zone = authority.zone();
+        if std::mem::take(ingress_dirty) && ingress.is_wanted() {
+            let mut passed_on = Vec::new();
+            for mesh in meshes.values_mut() {
+                passed_on.extend(mesh.for_ingress(zone, interner));
+            }
+            ingress.publish(zone, passed_on.into_iter(), interner, *sequence);
         }
-        let acknowledged = ingress.acknowledged(authority.zone(), &self.insights);
-        for (name, mesh) in meshes.iter_mut().filter(|(_, mesh)| mesh.offer_dirty) {
-            let _ = offers.send(mesh.offer(name, authority.zone(), &self.insights, &acknowledged));
+        let now_acknowledged = ingress.acknowledged(zone, &self.insights);
+        if *acknowledged != now_acknowledged {
+            *acknowledged = now_acknowledged;
+            meshes.values_mut().for_each(MeshState::ingresses_know_more);
+        }
+        for (name, mesh) in meshes.iter_mut().filter(|(_, mesh)| mesh.offer_is_due()) {
+            let _ = offers.send(mesh.offer(name, zone, &self.insights, acknowledged));
         }
         for (name, mesh) in meshes.iter_mut() {
             mesh.report(name, authority.zone(), &self.insights, dataplanes, offers);

@@ -5,6 +5,8 @@
 //! it is not, once it has stayed so for a while, so that what is on its way is no news. The conditions have a field manager of
 //! their own, so that what the store says of the same object (`Accepted`) neither changes nor removes them.
 
+mod agenda;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +22,7 @@ use ursa_crds::{KINDS, Kind, Object, ObjectKey};
 use ursa_store::{Change, Store};
 
 use crate::leader::while_leading;
+use agenda::{Agenda, Due};
 
 /// A new state of a resource that is in force everywhere within this time was never on its way.
 const ON_ITS_WAY: Duration = Duration::from_secs(1);
@@ -43,14 +46,6 @@ struct Told {
     at: Instant,
 }
 
-/// A resource to look at.
-#[derive(Debug)]
-struct Due {
-    at: Instant,
-    /// Since when it is not as it was told.
-    differs_since: Option<Instant>,
-}
-
 /// Of a control plane that users write to; `own_zone`: of one without global.
 #[derive(Clone)]
 pub(crate) struct Reporter {
@@ -72,24 +67,22 @@ impl Reporter {
         let (_, mut changes) = self.store.watch();
         let mut told: HashMap<ObjectKey, Told> = HashMap::new();
         let now = Instant::now();
-        let mut due: HashMap<ObjectKey, Due> =
-            self.resources(|_| true).map(|key| (key, Due { at: now, differs_since: None })).collect();
+        let mut agenda = Agenda::default();
+        self.resources(|_| true).for_each(|key| agenda.bring_forward(key, now));
         loop {
-            let next = due.iter().min_by_key(|(_, due)| due.at).map(|(key, due)| (key.clone(), due.at));
+            let next = agenda.next();
             tokio::select! {
                 changed = changes.next() => {
                     let Some(changed) = changed else { return };
                     let now = Instant::now();
                     for key in self.affected(&changed) {
-                        let due = due.entry(key).or_insert(Due { at: now, differs_since: None });
-                        due.at = due.at.min(now);
+                        agenda.bring_forward(key, now);
                     }
                 }
-                () = sleep_until(next.as_ref().map_or_else(Instant::now, |(_, at)| *at)), if next.is_some() => {
-                    let Some((key, _)) = next else { continue };
-                    let differs_since = due.remove(&key).and_then(|due| due.differs_since);
-                    if let Some(again) = self.look(&key, differs_since, &mut told).await {
-                        due.insert(key, again);
+                () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
+                    let Some((key, due)) = agenda.take_next() else { continue };
+                    if let Some(again) = self.look(&key, due.differs_since, &mut told).await {
+                        agenda.set(key, again);
                     }
                 }
             }

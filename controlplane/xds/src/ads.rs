@@ -150,8 +150,7 @@ impl ProxyStream {
 
     /// A resource that was refused is of no concern once another version of it, or none, is wanted.
     fn forget_replaced(&self, wanted: &ResourceSet) {
-        let refused = self.index.insights().get(&self.proxy).unwrap_or_default().rejections;
-        if refused.is_empty() {
+        if self.index.insights().rejections(&self.proxy).is_empty() {
             return;
         }
         self.index.observe(&self.proxy, |insight| {

@@ -5,7 +5,7 @@
 //! the newest state next, not every state in between.
 //! Source: <https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#eventual-consistency-considerations>.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use ursa_envoy::wire::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, WireResource};
@@ -30,9 +30,32 @@ pub enum Answer {
 #[derive(Debug, Default)]
 struct TypeState {
     subscribed: bool,
-    /// Name → version that the client has, or was sent and may have refused.
-    held: BTreeMap<String, String>,
+    /// Name → version that the client has, or was sent and may have refused, where that is not the target's; `None`: it has
+    /// none.
+    behind: BTreeMap<String, Option<String>>,
     in_flight: Option<InFlight>,
+}
+
+impl TypeState {
+    /// Takes note of all that the client has, and of all that it is to have.
+    fn compare(&mut self, mut held: BTreeMap<String, Option<String>>, wanted: &[Arc<Resource>]) {
+        for resource in wanted {
+            let held = held.remove(&resource.key.name).flatten();
+            self.holds(&resource.key.name, held, Some(resource));
+        }
+        for (name, held) in held {
+            self.holds(&name, held, None);
+        }
+    }
+
+    /// Takes note of what the client has of a name, and what it is to have.
+    fn holds(&mut self, name: &str, held: Option<String>, wanted: Option<&Arc<Resource>>) {
+        if held.as_ref() == wanted.map(|resource| &resource.version) {
+            self.behind.remove(name);
+        } else {
+            self.behind.insert(name.to_owned(), held);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -53,6 +76,24 @@ pub struct DeltaStream {
 impl DeltaStream {
     /// Sets what the client is to have.
     pub fn aim(&mut self, target: Arc<ResourceSet>) {
+        match &self.target {
+            None => {
+                for (resource_type, state) in &mut self.types {
+                    let held = std::mem::take(&mut state.behind);
+                    state.compare(held, target.of_type(*resource_type));
+                }
+            }
+            Some(before) => {
+                for (old, new) in before.differences(&target) {
+                    let Some(resource) = old.or(new) else { continue };
+                    let ResourceKey { resource_type, name } = &resource.key;
+                    let Some(state) = self.types.get_mut(resource_type) else { continue };
+                    let held = state.behind.get(name).cloned();
+                    let held = held.unwrap_or_else(|| old.map(|resource| resource.version.clone()));
+                    state.holds(name, held, new);
+                }
+            }
+        }
         self.target = Some(target);
     }
 
@@ -62,7 +103,12 @@ impl DeltaStream {
         let state = self.types.entry(resource_type).or_default();
         if !state.subscribed {
             state.subscribed = true;
-            state.held.extend(request.initial_resource_versions.clone());
+            let said = request.initial_resource_versions.iter();
+            let held = said.map(|(name, version)| (name.clone(), Some(version.clone()))).collect();
+            match &self.target {
+                Some(target) => state.compare(held, target.of_type(resource_type)),
+                None => state.behind = held,
+            }
         }
         let Some(in_flight) = state.in_flight.take_if(|sent| sent.nonce == request.response_nonce) else {
             return Some((resource_type, Answer::None));
@@ -82,22 +128,23 @@ impl DeltaStream {
     /// Responses that may go out now; none before it is known what the client is to have.
     pub fn responses(&mut self) -> Vec<DeltaDiscoveryResponse> {
         let mut out = Vec::new();
-        if self.target.is_none() {
-            return out;
-        }
+        let Some(target) = self.target.clone() else { return out };
         for resource_type in ResourceType::ALL {
-            let missing: Vec<_> = self.missing(resource_type).cloned().collect();
             let Some(state) = self.types.get_mut(&resource_type) else { continue };
-            if state.in_flight.is_none() && !missing.is_empty() {
+            if state.in_flight.is_some() || state.behind.is_empty() {
+                continue;
+            }
+            let missing = in_target(&target, resource_type, state).1;
+            if !missing.is_empty() {
                 out.push(Self::send(state, &mut self.nonce, resource_type, &missing, Vec::new()));
             }
         }
         if out.is_empty() && self.types.values().all(|state| state.in_flight.is_none()) {
             for resource_type in ResourceType::ALL.into_iter().rev() {
-                let removed = self.superfluous(resource_type);
                 let Some(state) = self.types.get_mut(&resource_type) else { continue };
-                if !removed.is_empty() {
-                    out.push(Self::send(state, &mut self.nonce, resource_type, &[], removed));
+                let superfluous = in_target(&target, resource_type, state).0;
+                if !superfluous.is_empty() {
+                    out.push(Self::send(state, &mut self.nonce, resource_type, &[], superfluous));
                     // What referred to it must be gone first.
                     break;
                 }
@@ -109,32 +156,10 @@ impl DeltaStream {
     /// Whether the client has all of the target, nothing more, and has acknowledged it.
     pub fn is_settled(&self) -> bool {
         let is_settled = |resource_type| {
-            self.types.get(&resource_type).is_some_and(|state| state.in_flight.is_none())
-                && self.missing(resource_type).next().is_none()
-                && self.superfluous(resource_type).is_empty()
+            let state = self.types.get(&resource_type);
+            state.is_some_and(|state| state.in_flight.is_none() && state.behind.is_empty())
         };
         self.target.is_some() && ResourceType::ALL.into_iter().all(is_settled)
-    }
-
-    fn of_type(&self, resource_type: ResourceType) -> impl Iterator<Item = &Arc<Resource>> {
-        let first = ResourceKey { resource_type, name: String::new() };
-        self.target
-            .iter()
-            .flat_map(move |target| target.range(first.clone()..))
-            .map(|(_, resource)| resource)
-            .take_while(move |r| r.key.resource_type == resource_type)
-    }
-
-    fn missing(&self, resource_type: ResourceType) -> impl Iterator<Item = &Arc<Resource>> {
-        let held = self.types.get(&resource_type).filter(|state| state.subscribed).map(|state| &state.held);
-        self.of_type(resource_type)
-            .filter(move |r| held.is_some_and(|held| held.get(&r.key.name) != Some(&r.version)))
-    }
-
-    fn superfluous(&self, resource_type: ResourceType) -> Vec<String> {
-        let wanted: BTreeSet<&str> = self.of_type(resource_type).map(|r| r.key.name.as_str()).collect();
-        let held = self.types.get(&resource_type).into_iter().flat_map(|state| state.held.keys());
-        held.filter(|name| !wanted.contains(name.as_str())).cloned().collect()
     }
 
     fn send(
@@ -146,11 +171,11 @@ impl DeltaStream {
     ) -> DeltaDiscoveryResponse {
         *nonce += 1;
         for name in &removed {
-            state.held.remove(name);
+            state.behind.remove(name);
         }
         let mut sent = Vec::with_capacity(resources.len());
         for resource in resources {
-            state.held.insert(resource.key.name.clone(), resource.version.clone());
+            state.behind.remove(&resource.key.name);
             sent.push((resource.key.name.clone(), resource.version.clone()));
         }
         state.in_flight = Some(InFlight { nonce: nonce.to_string(), sent });
@@ -170,6 +195,22 @@ impl DeltaStream {
             ..Default::default()
         }
     }
+}
+
+/// Of the names with which a client is behind: those that it is not to have, and what it is to have of the others.
+fn in_target(
+    target: &ResourceSet,
+    resource_type: ResourceType,
+    state: &TypeState,
+) -> (Vec<String>, Vec<Arc<Resource>>) {
+    let (mut superfluous, mut missing) = (Vec::new(), Vec::new());
+    for name in state.behind.keys() {
+        match target.get(&ResourceKey { resource_type, name: name.clone() }) {
+            Some(resource) => missing.push(resource.clone()),
+            None => superfluous.push(name.clone()),
+        }
+    }
+    (superfluous, missing)
 }
 
 /// Which of the resources were refused. An agent says so a line each, `NAME: REASON`; where none is named, all were.
@@ -193,7 +234,7 @@ mod tests {
     fn set(resources: &[(ResourceType, &str, &str)]) -> Arc<ResourceSet> {
         let resource = |(resource_type, name, version): &(ResourceType, &str, &str)| {
             let key = ResourceKey { resource_type: *resource_type, name: (*name).into() };
-            (key.clone(), Arc::new(Resource { key, version: (*version).into(), body: Any::default() }))
+            Arc::new(Resource { key, version: (*version).into(), body: Any::default() })
         };
         Arc::new(resources.iter().map(resource).collect())
     }

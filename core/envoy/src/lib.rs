@@ -8,6 +8,7 @@
 mod access_log;
 mod bootstrap;
 mod capture;
+mod change;
 mod cluster;
 mod endpoint;
 mod http;
@@ -15,6 +16,7 @@ mod listener;
 mod narrowing;
 mod pack;
 mod resource;
+mod resource_set;
 mod retry;
 mod tls;
 mod translate;
@@ -23,10 +25,12 @@ mod zone_ingresses;
 
 pub use access_log::{Transport, log_of, peers};
 pub use bootstrap::{BootstrapSettings, bootstrap};
+pub use change::{translate_after, translate_inbounds_after};
 pub use narrowing::{closed, listener_of_callers, narrows, with_generation};
 pub use resource::{Interner, Resource, ResourceKey, ResourceType};
+pub use resource_set::ResourceSet;
 pub use tls::{IDENTITY_SECRET, identity_secret};
-pub use translate::{ResourceSet, endpoint_resource, ingress_endpoint_resource, translate};
+pub use translate::{endpoint_resource, ingress_endpoint_resource, translate};
 
 /// Raised when equal models begin to give other resources than before, so that proxies get the new ones.
 pub const TRANSLATOR_REVISION: u32 = 3;

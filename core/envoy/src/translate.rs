@@ -1,6 +1,5 @@
 //! A proxy's model as the set of its resources.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -8,14 +7,12 @@ use ursa_model::{Capture, Destination, EndpointSet, Inbound, Outbound, Protocol,
 
 use crate::capture::{self, Side};
 use crate::resource::{Interner, Resource, ResourceKey, ResourceType};
+use crate::resource_set::ResourceSet;
 use crate::{cluster, endpoint, http, listener, tls};
-
-/// Resources of one proxy by key.
-pub type ResourceSet = BTreeMap<ResourceKey, Arc<Resource>>;
 
 /// Everything but endpoints (see [`endpoint_resource`]) that a proxy needs to do what its model says.
 pub fn translate(model: &ProxyModel, interner: &mut Interner) -> ResourceSet {
-    let mut out = Resources { interner, set: ResourceSet::new() };
+    let mut out = Resources::Built(interner, Vec::new());
     let captured = model.capture.is_some();
     for inbound in &model.inbounds {
         out.inbound(inbound, captured);
@@ -32,7 +29,7 @@ pub fn translate(model: &ProxyModel, interner: &mut Interner) -> ResourceSet {
     if let Some((address, port)) = model.ingress_listener {
         out.ingress(model, address, port);
     }
-    out.set
+    out.into_resources().into_iter().collect()
 }
 
 /// The endpoints of a destination for those who call it, under the name of its cluster.
@@ -53,12 +50,29 @@ pub fn ingress_endpoint_resource(
     })
 }
 
-struct Resources<'a> {
-    interner: &'a mut Interner,
-    set: ResourceSet,
+/// What becomes of the resources of parts of a model.
+pub(crate) enum Resources<'a> {
+    /// They are built, unless they are known.
+    Built(&'a mut Interner, Vec<Arc<Resource>>),
+    /// Only what they are called is of interest.
+    Named(Vec<ResourceKey>),
 }
 
 impl Resources<'_> {
+    pub(crate) fn into_resources(self) -> Vec<Arc<Resource>> {
+        match self {
+            Self::Built(_, built) => built,
+            Self::Named(_) => Vec::new(),
+        }
+    }
+
+    pub(crate) fn into_keys(self) -> Vec<ResourceKey> {
+        match self {
+            Self::Built(_, built) => built.iter().map(|resource| resource.key.clone()).collect(),
+            Self::Named(keys) => keys,
+        }
+    }
+
     fn add<S: serde::Serialize>(
         &mut self,
         resource_type: ResourceType,
@@ -66,11 +80,13 @@ impl Resources<'_> {
         slice: &S,
         build: impl FnOnce(&str) -> crate::wire::Any,
     ) {
-        let resource = self.interner.intern(resource_type, name, slice, build);
-        self.set.insert(resource.key.clone(), resource);
+        match self {
+            Self::Built(interner, built) => built.push(interner.intern(resource_type, name, slice, build)),
+            Self::Named(keys) => keys.push(ResourceKey { resource_type, name }),
+        }
     }
 
-    fn inbound(&mut self, inbound: &Inbound, captured: bool) {
+    pub(crate) fn inbound(&mut self, inbound: &Inbound, captured: bool) {
         let Inbound { address, port, app_address, app_port, service: _, protocol, tls } = inbound;
         let name = format!("inbound:{address}:{port}");
         let app = format!("application:{address}:{port}");
@@ -110,7 +126,7 @@ impl Resources<'_> {
         }
     }
 
-    fn outbound(&mut self, outbound: &Outbound, captured: bool) {
+    pub(crate) fn outbound(&mut self, outbound: &Outbound, captured: bool) {
         let Outbound { address, port, service: _, protocol, shares } = outbound;
         let name = format!("outbound:{address}:{port}");
         if *protocol == Protocol::Tcp {
@@ -129,7 +145,7 @@ impl Resources<'_> {
         });
     }
 
-    fn destination(&mut self, destination: &Destination) {
+    pub(crate) fn destination(&mut self, destination: &Destination) {
         let Destination { id, protocol, balancer, tls } = destination;
         let name = id.name();
         let peers = format!("peers:{name}");
@@ -144,7 +160,7 @@ impl Resources<'_> {
         });
     }
 
-    fn capture(&mut self, capture: &Capture) {
+    pub(crate) fn capture(&mut self, capture: &Capture) {
         for family in capture::families(capture) {
             let inbound = capture::cluster(family, Side::Inbound);
             let outbound = capture::cluster(family, Side::Outbound);

@@ -103,7 +103,7 @@ impl MeshView {
         &'a self,
         destination: &'a DestinationId,
     ) -> impl Iterator<Item = &'a LocalInbound> {
-        let inbounds = self.local.get(&destination.service).into_iter().flatten();
+        let inbounds = self.local.of(&destination.service);
         inbounds.filter(|inbound| has(&destination.subset, &inbound.tags))
     }
 }

@@ -88,7 +88,7 @@ impl MeshView {
         let outbounds = self.calls(spec).map(|call| OutboundPolicies {
             address: call.address,
             port: call.port,
-            route: self.routes.winner(&caller, &call.tags).map(|(route, _)| route.meta.name.clone()),
+            route: self.followed().winner(&caller, &call.tags).map(|(route, _)| route.meta.name.clone()),
             service: call.service(),
         });
         Some(ProxyPolicies { identity, notes, inbounds: inbounds.collect(), outbounds: outbounds.collect() })

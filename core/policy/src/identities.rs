@@ -22,12 +22,7 @@ impl MeshView {
 
     /// Who this zone's workloads are, for the other zones; ordered.
     pub fn identities(&self) -> Vec<WorkloadIdentity> {
-        let own = self.members().map(|workload| WorkloadIdentity {
-            service: workload.primary_service().to_owned(),
-            namespace: workload.namespace().to_owned(),
-            tags: workload.tags.clone(),
-        });
-        own.collect::<BTreeSet<_>>().into_iter().collect()
+        self.identities.keys().cloned().collect()
     }
 
     /// Every workload that is known, as permissions see it.

@@ -9,7 +9,7 @@ use crate::input::Instance;
 use crate::workload::Workload;
 
 /// An inbound of the own zone, with the tags that policies see.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct LocalInbound {
     pub(crate) address: IpAddr,
     pub(crate) port: u16,
@@ -21,6 +21,23 @@ pub(crate) struct LocalInbound {
     pub(crate) state: EndpointState,
     /// Ready, and not about to stop.
     pub(crate) serves: bool,
+}
+
+impl LocalInbound {
+    pub(crate) fn service(&self) -> &str {
+        &self.tags[tag::SERVICE]
+    }
+
+    /// Whether it differs from another one in nothing but where it is and how it is: callers know the same of both.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        let count = |tags: &Tags| tags.len() - usize::from(tags.contains_key(tag::INSTANCE));
+        let same =
+            |(key, value): (&String, &String)| key == tag::INSTANCE || other.tags.get(key) == Some(value);
+        self.protocol == other.protocol
+            && self.primary == other.primary
+            && count(&self.tags) == count(&other.tags)
+            && self.tags.iter().all(same)
+    }
 }
 
 /// The user's tags, and those that are set for them.

@@ -3,15 +3,22 @@
 //! [`validate`] judges one resource. [`MeshView`] holds what a zone knows of a mesh and says what each proxy is to do.
 //! Pure: values in, values out. Invariant: the order of the inputs never matters.
 
+mod change;
 mod endpoints;
 mod explain;
+mod facts;
 mod grants;
 mod identities;
 mod inbound;
 mod input;
+mod local;
+mod members;
+mod named;
 mod names;
 mod order;
 mod permission;
+mod policies;
+mod proxy;
 mod reach;
 mod route;
 mod selector;
@@ -21,6 +28,7 @@ mod validate;
 mod view;
 mod workload;
 
+pub use change::Touched;
 pub use explain::{InboundPolicies, OutboundPolicies, ProxyPolicies, ReachingPermission};
 pub use grants::is_member_zone;
 pub use inbound::protocol;

@@ -52,6 +52,11 @@ pub(crate) fn virtual_addresses<'a>(
     all
 }
 
+/// The address that a service gets unless another has it.
+pub(crate) fn first_address(mesh: &str, service: &str) -> VirtualAddress {
+    address(mesh, service, 0)
+}
+
 fn address(mesh: &str, service: &str, attempt: u32) -> VirtualAddress {
     let mut hasher = Sha256::new();
     for part in [mesh, service] {

@@ -7,18 +7,29 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use ursa_crds::{Action, MeshSpec, Object, Spec, Tags, TrafficPermissionSpec};
+use ursa_crds::{Action, MeshSpec, Object, ObjectKey, Spec, Tags, TrafficPermissionSpec};
 use ursa_model::{IdentityPattern, TrustDomain};
 
+use crate::policies::Policies;
 use crate::selector::{governs, matches};
 use crate::source::{Depth, Known, Source};
 
-#[derive(Debug)]
-pub(crate) struct Permissions(Vec<Arc<Object>>);
+#[derive(Debug, Default)]
+pub(crate) struct Permissions(Policies);
 
 impl Permissions {
     pub(crate) fn new(permissions: &[Arc<Object>]) -> Self {
-        Self(permissions.to_vec())
+        Self(Policies::new(permissions))
+    }
+
+    /// Sets one (`None`: there is none); what was there before.
+    pub(crate) fn set(&mut self, key: &ObjectKey, permission: Option<Arc<Object>>) -> Option<Arc<Object>> {
+        self.0.set(key, permission)
+    }
+
+    /// All, ordered by key.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Object>> {
+        self.0.all()
     }
 
     /// The permissions whose destinations an inbound with one of these tag sets is, ordered by key.
@@ -26,7 +37,8 @@ impl Permissions {
         &self,
         inbound: &[&Tags],
     ) -> impl Iterator<Item = (&Arc<Object>, &TrafficPermissionSpec)> {
-        let all = self.0.iter().filter_map(|object| match &object.spec {
+        let candidates = self.0.candidates_of_any(inbound).into_iter();
+        let all = candidates.filter_map(|object| match &object.spec {
             Spec::TrafficPermission(spec) => Some((object, spec)),
             _ => None,
         });

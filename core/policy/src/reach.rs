@@ -2,13 +2,20 @@
 
 use ursa_crds::{Object, Spec, Tags};
 
+use crate::policies::services;
 use crate::selector::{best, governs, matches};
 use crate::view::{MeshView, Seen, zone_of};
+use crate::workload::Workload;
 
 impl MeshView {
-    /// Names of the workloads of this zone that are in the mesh.
+    /// Names of the workloads of this zone that are in the mesh, ordered.
     pub fn members_by_name(&self) -> impl Iterator<Item = &str> {
-        self.members().map(|workload| workload.dataplane.meta.name.as_str())
+        self.members.iter().map(Workload::name)
+    }
+
+    /// Names of those whose traffic is captured.
+    pub fn captured_by_name(&self) -> impl Iterator<Item = &str> {
+        self.members.captured().map(String::as_str)
     }
 
     /// The zones whose workloads are believed in the mesh, with their roots.
@@ -17,20 +24,21 @@ impl MeshView {
         self.trust().iter().filter_map(|(domain, roots)| Some((zone_of(domain, mesh)?, roots.as_str())))
     }
 
-    /// Names of the workloads of this zone that each of these resources of the mesh reaches, in the order of the resources: of a
-    /// permission those that are called, of a route those that call, of the mesh all.
-    pub fn reached<'a>(&'a self, resources: &[&Object]) -> Vec<Vec<&'a str>> {
-        let mut reached = vec![Vec::new(); resources.len()];
-        for workload in self.members() {
-            let name = workload.dataplane.meta.name.as_str();
-            let Some(seen) = self.dataplane(name) else { continue };
-            for (resource, reached) in resources.iter().zip(&mut reached) {
-                if reaches(resource, &seen) {
-                    reached.push(name);
-                }
-            }
-        }
-        reached
+    /// Names of the workloads of this zone that a resource of the mesh reaches, ordered: of a permission those that are called,
+    /// of a route those that call, of the mesh all.
+    pub fn reached(&self, resource: &Object) -> Vec<&str> {
+        let services = match &resource.spec {
+            Spec::TrafficPermission(spec) => services(&spec.destinations),
+            Spec::TrafficRoute(spec) => services(&spec.sources),
+            _ => None,
+        };
+        let candidates = self.members.of(services.as_ref()).into_iter();
+        candidates.filter(|name| self.is_reached(resource, name)).collect()
+    }
+
+    /// Whether it reaches one workload.
+    pub fn is_reached(&self, resource: &Object, name: &str) -> bool {
+        self.dataplane(name).is_some_and(|seen| reaches(resource, &seen))
     }
 }
 

@@ -1,15 +1,20 @@
 //! `TrafficRoute`: where the traffic of an outbound goes. One route wins; without any, all instances get equal shares.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ursa_crds::{LoadBalancerType, Object, RouteConf, Spec, Tags, TrafficRouteSpec, tag};
+use ursa_crds::{LoadBalancerType, Object, ObjectKey, RouteConf, Spec, Tags, TrafficRouteSpec, tag};
 use ursa_model::{Balancer, DestinationId, Share};
 
 use crate::order::standing;
+use crate::policies::Policies;
 
-#[derive(Debug)]
-pub(crate) struct Routes(Vec<Arc<Object>>);
+#[derive(Debug, Default)]
+pub(crate) struct Routes {
+    policies: Policies,
+    /// Every destination that a route sends traffic to, and how many of their parts name it.
+    destinations: BTreeMap<DestinationId, usize>,
+}
 
 /// Where an outbound's traffic goes.
 pub(crate) struct Chosen {
@@ -19,14 +24,38 @@ pub(crate) struct Chosen {
 
 impl Routes {
     pub(crate) fn new(routes: &[Arc<Object>]) -> Self {
-        Self(routes.to_vec())
+        let mut all = Self::default();
+        for route in routes {
+            all.set(&route.key(), Some(route.clone()));
+        }
+        all
     }
 
-    fn specs(&self) -> impl Iterator<Item = (&Arc<Object>, &TrafficRouteSpec)> {
-        self.0.iter().filter_map(|object| match &object.spec {
-            Spec::TrafficRoute(spec) => Some((object, spec)),
-            _ => None,
-        })
+    /// Sets one (`None`: there is none); what was there before.
+    pub(crate) fn set(&mut self, key: &ObjectKey, route: Option<Arc<Object>>) -> Option<Arc<Object>> {
+        for destination in named_by(route.as_ref()) {
+            *self.destinations.entry(destination).or_default() += 1;
+        }
+        let before = self.policies.set(key, route);
+        for destination in named_by(before.as_ref()) {
+            if let Some(count) = self.destinations.get_mut(&destination) {
+                *count -= 1;
+                if *count == 0 {
+                    self.destinations.remove(&destination);
+                }
+            }
+        }
+        before
+    }
+
+    /// Whether any sends traffic to single instances.
+    pub(crate) fn name_instances(&self) -> bool {
+        self.destinations.keys().any(|id| id.subset.contains_key(tag::INSTANCE))
+    }
+
+    /// All, ordered by key.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Object>> {
+        self.policies.all()
     }
 
     /// The route that wins for a workload with these tag sets that calls what these tags name.
@@ -35,8 +64,10 @@ impl Routes {
         source: &[Tags],
         destination: &Tags,
     ) -> Option<(&Arc<Object>, &TrafficRouteSpec)> {
-        self.specs()
-            .filter_map(|(object, spec)| {
+        self.policies
+            .candidates(destination)
+            .filter_map(|object| {
+                let Spec::TrafficRoute(spec) = &object.spec else { return None };
                 let policy = (&spec.sources[..], &spec.destinations[..]);
                 Some((standing(object, policy, source, destination)?, (object, spec)))
             })
@@ -59,10 +90,18 @@ impl Routes {
     }
 
     /// Every destination that a route of the mesh sends traffic to.
-    pub(crate) fn destinations(&self, mesh: &str) -> BTreeSet<DestinationId> {
-        let splits = self.specs().flat_map(|(_, spec)| &spec.conf.split);
-        splits.map(|part| destination_id(mesh, &part.destination)).collect()
+    pub(crate) fn destinations(&self) -> impl Iterator<Item = &DestinationId> {
+        self.destinations.keys()
     }
+}
+
+fn named_by(route: Option<&Arc<Object>>) -> impl Iterator<Item = DestinationId> {
+    let spec = route.and_then(|route| match &route.spec {
+        Spec::TrafficRoute(spec) => Some(spec),
+        _ => None,
+    });
+    let parts = spec.into_iter().flat_map(|spec| spec.conf.split.iter().map(move |part| (&spec.mesh, part)));
+    parts.map(|(mesh, part)| destination_id(mesh, &part.destination))
 }
 
 /// `port`: which port of the service is called; it stays the same unless a part of the split names another.

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ursa_crds::{DataplaneSpec, MeshSpec, Object, Pod, RevokedToken, Spec, Tags, tag};
+use ursa_crds::{DataplaneSpec, MeshSpec, Object, Pod, RevokedToken, Spec, Tags, WorkloadIdentity, tag};
 use ursa_model::SpiffeId;
 
 use crate::grants::{Place, is_declared, is_member, may_carry_name, may_carry_tag};
@@ -15,6 +15,8 @@ use crate::input::{MeshInput, ServiceAddress};
 /// A dataplane of the own zone as its mesh takes it.
 #[derive(Debug)]
 pub(crate) struct Workload {
+    /// As it was said.
+    pub(crate) source: Arc<Object>,
     /// With the names that are in force.
     pub(crate) dataplane: Arc<Object>,
     /// The tags in its identity.
@@ -26,7 +28,8 @@ pub(crate) struct Workload {
 }
 
 impl Workload {
-    pub(crate) fn new(input: &MeshInput, dataplane: &Arc<Object>) -> Self {
+    pub(crate) fn new(input: &MeshInput, source: &Arc<Object>) -> Self {
+        let dataplane = source;
         let mesh = &input.spec;
         let spec = dataplane_spec(dataplane);
         let place = place(&input.zone, spec);
@@ -41,11 +44,33 @@ impl Workload {
             dataplane.clone()
         };
         let exclusion = exclusion(&input.name, mesh, &input.zone, spec);
-        Self { dataplane, tags, exclusion, notes }
+        Self { source: source.clone(), dataplane, tags, exclusion, notes }
     }
 
     pub(crate) fn spec(&self) -> &DataplaneSpec {
         dataplane_spec(&self.dataplane)
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.dataplane.meta.name
+    }
+
+    pub(crate) fn is_member(&self) -> bool {
+        self.exclusion.is_none()
+    }
+
+    /// What it serves, some perhaps more than once.
+    pub(crate) fn services(&self) -> impl Iterator<Item = &str> {
+        self.spec().networking.inbound.iter().map(ursa_crds::Inbound::service)
+    }
+
+    /// What of it is in its identity, and others may know too.
+    pub(crate) fn known_as(&self) -> WorkloadIdentity {
+        WorkloadIdentity {
+            service: self.primary_service().to_owned(),
+            namespace: self.namespace().to_owned(),
+            tags: self.tags.clone(),
+        }
     }
 
     /// Empty outside Kubernetes.

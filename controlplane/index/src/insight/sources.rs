@@ -80,10 +80,16 @@ impl Sources {
         Some(ProxyInsight { acknowledged, responses, certificate, ..best.clone() })
     }
 
+    /// Who is right about a proxy's connection.
+    pub(super) fn best(&self, proxy: &ProxyId) -> Option<&ProxyInsight> {
+        let others = self.others.values().filter_map(|other| other.said.get(proxy).map(|(_, said)| said));
+        best(self.own.get(proxy).into_iter().chain(others).chain(self.lost.get(proxy)))
+    }
+
     /// Whether what its agent says to this replica is what counts of a proxy.
     pub(super) fn is_own(&self, proxy: &ProxyId) -> bool {
         let own = self.own.get(proxy);
-        own.is_some_and(|own| best(self.entries(proxy, None)).is_some_and(|best| std::ptr::eq(own, best)))
+        own.is_some_and(|own| self.best(proxy).is_some_and(|best| std::ptr::eq(own, best)))
     }
 
     /// What other replicas but one say of a mesh itself, each; one that says nothing knows nothing.

@@ -1,7 +1,5 @@
 //! What other replicas of the control plane say of a mesh's proxies.
 
-use std::collections::btree_map::Entry;
-
 use tokio::time::Instant;
 use ursa_crds::{Kind, ObjectKey};
 use ursa_model::ProxyId;
@@ -27,20 +25,19 @@ impl MeshState {
         {
             return;
         }
-        let presence = match self.presence.entry(proxy.to_owned()) {
-            Entry::Occupied(known) => known.into_mut(),
-            // Its dataplane may come later.
-            Entry::Vacant(new) if elsewhere.connected => new.insert(Presence::new(now)),
-            Entry::Vacant(_) => return,
-        };
-        let before = presence.clone();
-        presence.elsewhere(elsewhere.connected, elsewhere.unready.as_ref(), now);
-        self.dirty |= *presence != before;
+        // Its dataplane may come later.
+        let new = elsewhere.connected.then(|| Presence::new(now));
+        let changed = self.presence.change(proxy, new, |presence| {
+            presence.elsewhere(elsewhere.connected, elsewhere.unready.as_ref(), now);
+        });
+        if changed {
+            self.pending.dataplanes.insert(proxy.to_owned());
+        }
     }
 
     /// Pods of which no replica that is heard of knows what certificate they hold.
     pub(super) fn unknown_pods(&self, mesh: &str, insights: &Insights) -> u32 {
-        let pods = self.objects.values().filter(|object| object.is_discovered());
+        let pods = self.of(Kind::Dataplane).filter(|object| object.is_discovered());
         let unknown = pods.filter(|pod| {
             let insight = insights.get(&ProxyId::new(mesh, &pod.meta.name));
             insight.is_none_or(|insight| insight.certificate.is_none() || insight.unheard_since.is_some())

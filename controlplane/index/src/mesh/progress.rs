@@ -4,25 +4,25 @@
 //! nothing for it. Of proxies whose agents talk to other replicas those say how many are behind ([`Behind`]). Invariant:
 //! what is not known for certain is not enforced.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
 use ursa_crds::{
-    DataplaneSpec, Enforcement, Kind, MAX_LAGGARDS, MeshZoneInsightSpec, Meta, Object, ObjectKey, Refusal,
-    Spec,
+    Enforcement, Kind, MAX_LAGGARDS, MeshZoneInsightSpec, Meta, Object, ObjectKey, Pod, Refusal, Spec,
 };
-use ursa_model::{ProxyId, fingerprint};
+use ursa_model::fingerprint;
 use ursa_policy::MeshView;
 
 use super::MeshState;
 use crate::insight::{Behind, Insights, ProxyInsight};
 use crate::offer::Offer;
+use crate::subscriber::Subscriber;
 
 /// After a look at all proxies comes a pause of so many times what it took, so that with many it takes a small part of the
 /// writer's time.
-const PAUSE: u32 = 10;
+pub(super) const PAUSE: u32 = 10;
 
 /// A state of a resource that snapshots follow.
 #[derive(Debug)]
@@ -30,12 +30,44 @@ pub(super) struct InForce {
     generation: u64,
     /// The index's number when snapshots began to follow it.
     since: u64,
-    /// Workloads that it reaches.
-    reached: Arc<[String]>,
+    /// The mesh or policy; `None`: roots.
+    resource: Option<Arc<Object>>,
+    reached: Reached,
 }
 
-/// What is known of a proxy that counts.
-struct Known {
+/// Workloads that a resource reaches.
+#[derive(Debug)]
+enum Reached {
+    /// All that are in the mesh.
+    Everybody,
+    /// These.
+    Some(BTreeSet<String>),
+}
+
+impl InForce {
+    fn reaches(&self, proxy: &str) -> bool {
+        match &self.reached {
+            Reached::Everybody => true,
+            Reached::Some(names) => names.contains(proxy),
+        }
+    }
+}
+
+/// A policy before a change, and after it.
+pub(super) type ChangedPolicy = (Option<Arc<Object>>, Option<Arc<Object>>);
+
+/// What is known of the proxies of workloads in the mesh.
+#[derive(Default)]
+struct Known<'a> {
+    /// How many workloads there are.
+    members: usize,
+    /// Those that do not count.
+    uncounted: HashSet<&'a str>,
+    /// Those that are not known to follow everything, by name.
+    others: BTreeMap<&'a str, Other>,
+}
+
+struct Other {
     insight: ProxyInsight,
     /// Its agent talks to this replica.
     is_own: bool,
@@ -58,32 +90,75 @@ pub fn trusts(zone: &str, roots: &str) -> (String, u64) {
 }
 
 impl MeshState {
-    /// Takes note of what snapshots of this number follow; the changes that are new.
+    /// Takes note of what snapshots of this number follow, all of it; the changes that are new.
     pub(super) fn note_in_force(
         &mut self,
         view: &MeshView,
-        resources: &[Arc<Object>],
+        mesh: Option<&Arc<Object>>,
         sequence: u64,
     ) -> BTreeSet<String> {
-        let references: Vec<&Object> = resources.iter().map(AsRef::as_ref).collect();
-        let reached = view.reached(&references);
-        let owned = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect::<Arc<[String]>>();
-        let everybody = owned(view.members_by_name().collect());
-        let roots = view.trusted_zones().map(|(zone, roots)| (trusts(zone, roots), everybody.clone()));
-        let objects = references.into_iter().map(|object| (object.meta.uid.clone(), object.meta.generation));
         let mut before = std::mem::take(&mut self.in_force);
         let mut new = BTreeSet::new();
-        for ((uid, generation), reached) in objects.zip(reached.into_iter().map(owned)).chain(roots) {
+        let roots = view.trusted_zones().map(|(zone, roots)| (trusts(zone, roots), None));
+        let policies = view.permissions().chain(view.followed_routes());
+        let objects = mesh.into_iter().chain(policies);
+        let objects = objects.map(|o| ((o.meta.uid.clone(), o.meta.generation), Some(o.clone())));
+        for ((uid, generation), resource) in objects.chain(roots) {
             let known = before.remove(&uid).filter(|known| known.generation == generation);
             if known.is_none() {
                 new.insert(uid.clone());
             }
             let since = known.map_or(sequence, |known| known.since);
-            self.in_force.insert(uid, InForce { generation, since, reached });
+            let reached = reached(view, resource.as_deref());
+            self.in_force.insert(uid, InForce { generation, since, resource, reached });
         }
         // Who goes on with what a deleted resource said follows something that is not in force any more.
         new.extend(before.into_keys());
         new
+    }
+
+    /// The same of policies that have changed.
+    pub(super) fn note_policies(
+        &mut self,
+        view: &MeshView,
+        changed: &[ChangedPolicy],
+        sequence: u64,
+    ) -> BTreeSet<String> {
+        let mut new = BTreeSet::new();
+        for (before, now) in changed {
+            let known = before.as_ref().and_then(|before| self.in_force.remove_entry(&before.meta.uid));
+            let Some(now) = now else {
+                new.extend(known.map(|(uid, _)| uid));
+                continue;
+            };
+            let (uid, generation) = (now.meta.uid.clone(), now.meta.generation);
+            let same = known.as_ref().filter(|(of, known)| *of == uid && known.generation == generation);
+            let since = same.map_or(sequence, |(_, known)| known.since);
+            if same.is_none() {
+                new.insert(uid.clone());
+                new.extend(known.map(|(uid, _)| uid));
+            }
+            let reached = reached(view, Some(now));
+            self.in_force.insert(uid, InForce { generation, since, resource: Some(now.clone()), reached });
+        }
+        new
+    }
+
+    /// Takes note of whom it reaches after changes of these workloads.
+    pub(super) fn note_workloads(&mut self, view: &MeshView, workloads: &BTreeSet<String>) {
+        if workloads.is_empty() {
+            return;
+        }
+        for InForce { resource, reached, .. } in self.in_force.values_mut() {
+            let (Some(resource), Reached::Some(reached)) = (resource, reached) else { continue };
+            for workload in workloads {
+                if view.is_reached(resource, workload) {
+                    reached.insert(workload.clone());
+                } else {
+                    reached.remove(workload);
+                }
+            }
+        }
     }
 
     /// An agent says that its proxy follows the snapshot of this number; 0: it has just come.
@@ -106,6 +181,7 @@ impl MeshState {
             insights.says_of_mesh(name, BTreeMap::new());
             return Some(Offer::Withdrawn(key));
         }
+        self.forget_unwanted();
         let said = insights.of_mesh(name);
         let known = self.known(name, insights, Timestamp::now());
         let mut own = BTreeMap::new();
@@ -127,28 +203,38 @@ impl MeshState {
         &self,
         uid: &str,
         in_force: &InForce,
-        known: &HashMap<String, Known>,
+        known: &Known<'_>,
         said: Option<&BTreeMap<String, Behind>>,
     ) -> (Behind, Enforcement) {
-        let InForce { generation, since, reached } = in_force;
+        let InForce { generation, since, resource: _, reached } = in_force;
         let mut own = Behind { generation: *generation, ..Behind::default() };
         let mut all = Enforcement { uid: uid.to_owned(), generation: *generation, ..Enforcement::default() };
         let mut elsewhere = Vec::new();
         let mut lags = BTreeSet::new();
-        for proxy in reached.iter() {
-            let Some(Known { insight, is_own }) = known.get(proxy) else { continue };
-            all.total += 1;
-            match self.standing(proxy, uid, *since, insight, *is_own) {
-                Standing::Follows => all.acked += 1,
-                Standing::AskedElsewhere => elsewhere.push(proxy),
+        let reached = match reached {
+            Reached::Everybody => known.members,
+            Reached::Some(names) => names.len(),
+        };
+        let uncounted = known.uncounted.iter().filter(|proxy| in_force.reaches(proxy)).count();
+        all.total = u32::try_from(reached - uncounted).unwrap_or(u32::MAX);
+        all.acked = all.total;
+        for (&proxy, Other { insight, is_own }) in &known.others {
+            if !in_force.reaches(proxy) {
+                continue;
+            }
+            let standing = self.standing(proxy, uid, *since, insight, *is_own);
+            all.acked -= u32::from(!matches!(standing, Standing::Follows));
+            match standing {
+                Standing::Follows => {}
+                Standing::AskedElsewhere => elsewhere.push(proxy.to_owned()),
                 Standing::Unheard => all.unheard += 1,
                 Standing::Lags => {
                     own.proxies += u32::from(insight.connected);
-                    lags.insert(proxy.clone());
+                    lags.insert(proxy.to_owned());
                 }
                 Standing::Refuses(message) => {
                     own.proxies += 1;
-                    own.refusals.insert(Refusal { dataplane: proxy.clone(), message });
+                    own.refusals.insert(Refusal { dataplane: proxy.to_owned(), message });
                 }
             }
         }
@@ -165,11 +251,11 @@ impl MeshState {
                     lags.extend(of.laggards.iter().cloned());
                     all.rejections.extend(of.refusals.iter().cloned());
                 }
-                None => lags.extend(elsewhere.into_iter().cloned()),
+                None => lags.extend(elsewhere),
             }
         } else {
             // The replica that they talk to is about to be given up.
-            lags.extend(elsewhere.into_iter().cloned());
+            lags.extend(elsewhere);
         }
         all.enforced = replicas_follow && all.acked == all.total;
         all.laggards = lags.into_iter().take(MAX_LAGGARDS).collect();
@@ -179,29 +265,30 @@ impl MeshState {
         (own, all)
     }
 
-    /// The proxies that count.
-    fn known(&self, mesh: &str, insights: &Insights, now: Timestamp) -> HashMap<String, Known> {
-        let proxies: BTreeSet<&String> = self.in_force.values().flat_map(|of| of.reached.iter()).collect();
-        let known = proxies.into_iter().map(|proxy| {
-            let id = ProxyId::new(mesh, proxy);
-            let known =
-                Known { insight: insights.get(&id).unwrap_or_default(), is_own: insights.is_own(&id) };
-            (proxy.clone(), known)
+    /// The proxies that count, as far as one has to look at them.
+    fn known(&self, mesh: &str, insights: &Insights, now: Timestamp) -> Known<'_> {
+        let mut known = Known::default();
+        let Some(view) = &self.view else { return known };
+        let newest = self.in_force.values().map(|in_force| in_force.since).max().unwrap_or_default();
+        let nothing = ProxyInsight::default();
+        insights.look_at(mesh, view.members_by_name(), |proxy, insight, certificate, is_own| {
+            known.members += 1;
+            let insight = insight.unwrap_or(&nothing);
+            let certified = certificate.is_some_and(|held| held.expires > now);
+            if !is_known(view.pod(proxy), insight, certified) {
+                known.uncounted.insert(proxy);
+                return;
+            }
+            let follows = |subscriber: &Subscriber| subscriber.enforced(self.considered) >= newest;
+            let follows = insight.connected
+                && is_own
+                && insight.rejections.is_empty()
+                && self.subscribers.get(proxy).is_some_and(follows);
+            if !follows {
+                known.others.insert(proxy, Other { insight: insight.clone(), is_own });
+            }
         });
-        known.filter(|(proxy, known)| self.is_known(mesh, proxy, &known.insight, now)).collect()
-    }
-
-    /// Whether a proxy counts: one that has yet to start gets the newest state with its first.
-    fn is_known(&self, mesh: &str, proxy: &str, insight: &ProxyInsight, now: Timestamp) -> bool {
-        let dataplane = self.objects.get(&ObjectKey::in_mesh(Kind::Dataplane, mesh, proxy));
-        let Some(Spec::Dataplane(DataplaneSpec { pod, .. })) = dataplane.map(|object| &object.spec) else {
-            return false;
-        };
-        if let Some(pod) = pod {
-            return pod.started;
-        }
-        let certified = insight.certificate.as_ref().is_some_and(|held| held.expires > now);
-        insight.connected || insight.unheard_since.is_some() || certified
+        known
     }
 
     /// `is_own`: its agent talks to this replica.
@@ -214,7 +301,7 @@ impl MeshState {
                 _ => Standing::Lags,
             };
         };
-        if subscriber.enforced() < since {
+        if subscriber.enforced(self.considered) < since {
             return Standing::Lags;
         }
         let mut refused = insight.rejections.iter().filter(|(key, _)| subscriber.is_cause(uid, key));
@@ -222,4 +309,22 @@ impl MeshState {
             .next()
             .map_or(Standing::Follows, |(_, rejection)| Standing::Refuses(rejection.message.clone()))
     }
+}
+
+/// Whom a resource reaches; `None`: the roots of a zone.
+fn reached(view: &MeshView, resource: Option<&Object>) -> Reached {
+    match resource {
+        Some(resource) if resource.kind() != Kind::Mesh => {
+            Reached::Some(view.reached(resource).into_iter().map(str::to_owned).collect())
+        }
+        _ => Reached::Everybody,
+    }
+}
+
+/// Whether a proxy counts: one that has yet to start gets the newest state with its first.
+fn is_known(pod: Option<&Pod>, insight: &ProxyInsight, certified: bool) -> bool {
+    if let Some(pod) = pod {
+        return pod.started;
+    }
+    insight.connected || insight.unheard_since.is_some() || certified
 }

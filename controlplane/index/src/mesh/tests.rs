@@ -1,11 +1,19 @@
+use ursa_envoy::Interner;
+use ursa_model::DestinationId;
+
+use super::follow::Surroundings;
 use super::*;
 use crate::addresses::DataplaneAddresses;
+use crate::authority::Authority;
+use crate::insight::Insights;
+use crate::offer::Offer;
+use crate::work::Work;
 
 #[test]
 fn whom_a_proxy_let_in_is_reported_and_nothing_is_worked_out() {
     let mut mesh = MeshState::default();
     mesh.counted("web-1");
-    assert!(!mesh.dirty && !mesh.offer_dirty && mesh.deadline().is_none());
+    assert!(!mesh.is_dirty() && !mesh.offer_dirty && mesh.deadline().is_none());
     let (sender, mut reports) = tokio::sync::mpsc::unbounded_channel();
     mesh.report("m", "east", &Insights::default(), &DataplaneAddresses::default(), &sender);
     assert!(reports.try_recv().is_ok() && reports.try_recv().is_err());
@@ -22,10 +30,17 @@ async fn a_mesh_that_is_gone_waits_for_nothing() {
     mesh.shift.pass_on([subset].into(), Instant::now());
     mesh.shift.pass_on(BTreeSet::new(), Instant::now());
     assert!(mesh.deadline().is_some());
-    mesh.dirty = true;
+    mesh.work_out_anew();
     assert!(mesh.deadline().is_none(), "while it is to be worked out");
-    let (none, mut interner) = (Arc::default(), Interner::default());
-    mesh.rebuild("m", &authority, &Ingresses::new(), &none, &mut interner, 1).await.unwrap();
+    let mut around = Surroundings {
+        authority: &authority,
+        ingresses: &Ingresses::new(),
+        addresses: &Arc::default(),
+        interner: &mut Interner::default(),
+        sequence: 1,
+        work: &mut Work::default(),
+    };
+    mesh.rebuild("m", &mut around).await.unwrap();
     assert!(mesh.deadline().is_none(), "its routes are gone with it");
     assert!(!mesh.is_over(), "that the zone is no longer in it is yet to be said");
     mesh.offer("m", "east", &Insights::default(), &[]);

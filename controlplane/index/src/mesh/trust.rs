@@ -9,7 +9,7 @@ use crate::authority::{Authority, AuthorityError};
 use crate::snapshot::IdentityGrant;
 
 /// What a mesh's certificate authorities in this zone come to; empty while mutual TLS is off.
-#[derive(Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Trust {
     /// The zone's roots.
     pub(super) bundle: TrustBundle,

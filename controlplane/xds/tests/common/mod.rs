@@ -87,7 +87,9 @@ impl World {
         let world = Self { store, tokens, authority, index, address, ca_file, _folder: folder, server };
         for mesh in ["default", "other", "plain"] {
             // Written last at the start: from here on only agents make the store change.
-            world.until(|store| store.get(&ObjectKey::in_mesh(Kind::MeshZone, mesh, ZONE)).is_some()).await;
+            for kind in [Kind::MeshZone, Kind::MeshZoneInsight] {
+                world.until(|store| store.get(&ObjectKey::in_mesh(kind, mesh, ZONE)).is_some()).await;
+            }
         }
         world
     }

@@ -1,8 +1,5 @@
 //! Who may connect, as a secret says it.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use envoy_types::pb::envoy::config::core::v3::{DataSource, data_source::Specifier};
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
     CertificateValidationContext, Secret, SpiffeCertValidatorConfig, secret,
 };
@@ -13,9 +10,6 @@ use super::Identities;
 use crate::pack::any;
 use crate::tls;
 use crate::wire::Any;
-
-/// Where a certificate in PEM ends.
-const END: &str = "-----END CERTIFICATE-----";
 
 /// Whether the new secret refuses somebody whom the old one accepts. What cannot be read counts as narrower.
 pub fn narrows(old: &Any, new: &Any) -> bool {
@@ -34,8 +28,8 @@ pub(super) fn closed(secret: &Any) -> Option<Any> {
 }
 
 struct Accepted {
-    /// Roots, PEM, by trust domain.
-    domains: BTreeMap<String, BTreeSet<String>>,
+    /// (trust domain, roots).
+    domains: Vec<(String, Vec<u8>)>,
     identities: Identities,
 }
 
@@ -50,7 +44,7 @@ impl Accepted {
         let domains = validator
             .trust_domains
             .into_iter()
-            .map(|domain| Some((domain.name, roots(domain.trust_bundle?)?)))
+            .map(|domain| Some((domain.name, domain.trust_bundle?.encode_to_vec())))
             .collect::<Option<_>>()?;
         let prefixes = match_typed_subject_alt_names
             .into_iter()
@@ -70,18 +64,9 @@ impl Accepted {
     }
 
     fn covers(&self, other: &Self) -> bool {
-        let trusts_all = |(domain, roots): (&String, &BTreeSet<String>)| {
-            self.domains.get(domain).is_some_and(|own| own.is_superset(roots))
-        };
-        other.domains.iter().all(trusts_all) && self.identities.cover(&other.identities)
+        let domains = other.domains.iter().all(|domain| self.domains.contains(domain));
+        domains && self.identities.cover(&other.identities)
     }
-}
-
-/// One by one, so that a root that comes beside others is seen to take nothing from anybody.
-fn roots(bundle: DataSource) -> Option<BTreeSet<String>> {
-    let Some(Specifier::InlineString(text)) = bundle.specifier else { return None };
-    let certificates = text.split_inclusive(END).map(str::trim).filter(|part| !part.is_empty());
-    Some(certificates.map(str::to_owned).collect())
 }
 
 #[cfg(test)]
@@ -92,15 +77,8 @@ mod tests {
     use crate::tls::validation_secret;
 
     fn secret(zones: &[&str], accepted: Option<&[IdentityPattern]>) -> Any {
-        trusting(zones, &["a root"], accepted)
-    }
-
-    fn trusting(zones: &[&str], roots: &[&str], accepted: Option<&[IdentityPattern]>) -> Any {
-        let roots = |zone: &str| {
-            let each: Vec<String> = roots.iter().map(|root| format!("{root} of {zone}\n{END}\n")).collect();
-            each.concat()
-        };
-        let domain = |zone: &&str| (TrustDomain::new(zone, "default").to_string(), roots(zone));
+        let domain =
+            |zone: &&str| (TrustDomain::new(zone, "default").to_string(), format!("roots of {zone}"));
         let trust: TrustBundle = zones.iter().map(domain).collect();
         validation_secret("callers:127.0.0.1:80", &trust, accepted)
     }
@@ -111,17 +89,6 @@ mod tests {
 
     fn service(zone: &str, name: &str) -> IdentityPattern {
         IdentityPattern::Service(TrustDomain::new(zone, "default"), name.into())
-    }
-
-    #[test]
-    fn a_root_that_comes_beside_others_narrows_nothing_and_one_that_goes_does() {
-        let (one, other) = (trusting(&["east"], &["one"], None), trusting(&["east"], &["other"], None));
-        for both in [&["one", "other"], &["other", "one"]] {
-            let both = trusting(&["east"], both, None);
-            assert!(!narrows(&one, &both) && !narrows(&other, &both));
-            assert!(narrows(&both, &one) && narrows(&both, &other));
-        }
-        assert!(narrows(&one, &other));
     }
 
     #[test]

@@ -122,7 +122,12 @@ fn inbound() -> Tags {
 
 fn patterns(permissions: &[Arc<Object>], known: impl IntoIterator<Item = Known>) -> Vec<IdentityPattern> {
     let known: BTreeSet<Known> = known.into_iter().collect();
-    Permissions::new(permissions).callers(&[&inbound()], &mesh(), &ZONES.map(domain), || &known)
+    let named = |(position, permission): (usize, &Arc<Object>)| {
+        let meta = Meta { name: format!("p{position}"), ..permission.meta.clone() };
+        Arc::new(Object { meta, spec: permission.spec.clone() })
+    };
+    let permissions: Vec<Arc<Object>> = permissions.iter().enumerate().map(named).collect();
+    Permissions::new(&permissions).callers(&[&inbound()], &mesh(), &ZONES.map(domain), || &known)
 }
 
 /// Who of all that can be gets in if these are known.
