@@ -99,9 +99,14 @@ impl MeshState {
             Kind::TrafficPermission | Kind::TrafficRoute => {
                 self.pending.policies.insert(key.clone());
             }
-            // What zones say of their proxies; and what this one says of itself.
+            // What this zone says of itself: what is gone is said again, and what is left of a mesh that is gone is withdrawn.
+            Kind::MeshZone if key.name == zone => {
+                self.offer_dirty |= object.is_none();
+                self.pending.all |=
+                    object.is_some() && !self.objects.contains_key(&ObjectKey::mesh(&key.mesh));
+            }
+            // What zones say of their proxies.
             Kind::MeshZoneInsight => {}
-            Kind::MeshZone if key.name == zone => {}
             _ => self.pending.all = true,
         }
         match object {

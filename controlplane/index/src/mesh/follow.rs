@@ -61,7 +61,7 @@ impl MeshState {
                 (view, touched, causes)
             }
         };
-        self.passed_on.touch(touched.as_ref());
+        self.passed_on.touch(touched.as_ref(), pending.shift);
         if pending.shift {
             self.passed_on.refresh(&view, &mut self.shift, zone);
         }

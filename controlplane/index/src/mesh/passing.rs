@@ -30,9 +30,9 @@ impl PassedOn {
         self.routes.is_empty()
     }
 
-    /// Something may have changed; `None`: all.
-    pub(super) fn touch(&mut self, touched: Option<&Touched>) {
-        self.outdated |= touched.is_none_or(|touched| touched.passable);
+    /// Something may have changed; `None`: all. `due`: or it is time for what was on its way.
+    pub(super) fn touch(&mut self, touched: Option<&Touched>, due: bool) {
+        self.outdated |= due || touched.is_none_or(|touched| touched.passable);
         match touched {
             None => self.endpoints.clear(),
             Some(Touched { services, .. }) if services.is_empty() => {}
