@@ -32,6 +32,11 @@ impl ObjectKey {
         Self { kind: Kind::Zone, mesh: String::new(), namespace: String::new(), name: name.to_owned() }
     }
 
+    /// The key of what global observes of a zone.
+    pub fn zone_insight(zone: &str) -> Self {
+        Self { kind: Kind::ZoneInsight, ..Self::zone(zone) }
+    }
+
     /// The key of an object in a mesh, outside Kubernetes.
     pub fn in_mesh(kind: Kind, mesh: &str, name: &str) -> Self {
         Self { kind, mesh: mesh.to_owned(), namespace: String::new(), name: name.to_owned() }

@@ -32,7 +32,7 @@ pub use multizone::{Multizone, ZONES, Zone, shares};
 pub use net::Addresses;
 pub use process::{Process, binary, envoy};
 pub use repeat::rounds;
-pub use resources::{ANYBODY, MTLS, corp_root, permission};
+pub use resources::{ANYBODY, MTLS, corp_root, permission, route, secret};
 pub use ursa_demo::peer::Peer;
 pub use wait::{eventually, now};
 pub use world::{Agent, ControlPlane, Workload, World};

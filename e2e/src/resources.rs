@@ -39,3 +39,27 @@ pub fn corp_root() -> anyhow::Result<(String, String)> {
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     Ok((params.self_signed(&key)?.pem(), key.serialize_pem()))
 }
+
+/// How calls of `client` to `server` are split: parts, as a route has them.
+pub fn route(split: &str) -> String {
+    format!(
+        "
+apiVersion: ursamesh.io/v1alpha1
+kind: TrafficRoute
+metadata: {{name: server}}
+spec:
+  sources: [{{match: {{ursamesh.io/service: client}}}}]
+  destinations: [{{match: {{ursamesh.io/service: server}}}}]
+  conf:
+    split: [{split}]
+"
+    )
+}
+
+/// A Secret with this value.
+pub fn secret(name: &str, value: &str) -> String {
+    let value = serde_json::json!(value);
+    format!(
+        "apiVersion: ursamesh.io/v1alpha1\nkind: Secret\nmetadata: {{name: {name}}}\nspec: {{value: {value}}}\n"
+    )
+}

@@ -2,16 +2,9 @@
 
 use std::time::Duration;
 
-use ursa_e2e::{Load, MTLS, Multizone, Peer, ZONES, corp_root, eventually};
+use ursa_e2e::{Load, MTLS, Multizone, Peer, ZONES, corp_root, eventually, secret};
 
 const SOON: Duration = Duration::from_secs(10);
-
-fn secret(name: &str, value: &str) -> String {
-    let value = serde_json::json!(value);
-    format!(
-        "apiVersion: ursamesh.io/v1alpha1\nkind: Secret\nmetadata: {{name: {name}}}\nspec: {{value: {value}}}\n"
-    )
-}
 
 fn mesh(enabled: &str, backends: &[&str]) -> String {
     let header = MTLS.split("spec:").next().unwrap_or_default();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use reqwest::{Method, StatusCode};
 use ursa_crds::{Kind, ObjectKey};
-use ursa_e2e::{Api, Load, MTLS, Multizone, ZONES, Zone, corp_root, eventually, permission, refused};
+use ursa_e2e::{Api, Load, MTLS, Multizone, ZONES, Zone, corp_root, eventually, permission, refused, secret};
 
 /// Generous: the figures are printed, not judged.
 const SOON: Duration = Duration::from_secs(20);
@@ -47,11 +47,7 @@ async fn prepare(mesh: &Multizone) -> anyhow::Result<()> {
     api.apply(&permission("deleted-later", "Allow", NOBODY)).await?;
     let (certificate, key) = corp_root()?;
     for (name, pem) in [("corp-cert", certificate), ("corp-key", key)] {
-        let value = serde_json::Value::String(pem);
-        let secret = format!(
-            "{{apiVersion: ursamesh.io/v1alpha1, kind: Secret, metadata: {{name: {name}}}, spec: {{value: {value}}}}}"
-        );
-        api.apply(&secret).await?;
+        api.apply(&secret(name, &pem)).await?;
     }
     Ok(())
 }

@@ -7,26 +7,11 @@ use anyhow::Context as _;
 use ursa_crds::{Kind, ObjectKey};
 use ursa_e2e::{
     ANYBODY, Api, Banner, Load, MTLS, Multizone, Peer, Workload, ZONES, Zone, answer, eventually, permission,
-    refused, refused_plaintext, shares,
+    refused, refused_plaintext, route, shares,
 };
 
 /// Generous: the figures are printed, not judged.
 const SOON: Duration = Duration::from_secs(10);
-
-fn route(split: &str) -> String {
-    format!(
-        "
-apiVersion: ursamesh.io/v1alpha1
-kind: TrafficRoute
-metadata: {{name: server}}
-spec:
-  sources: [{{match: {{ursamesh.io/service: client}}}}]
-  destinations: [{{match: {{ursamesh.io/service: server}}}}]
-  conf:
-    split: [{split}]
-"
-    )
-}
 
 fn part(weight: u32, tags: &str) -> String {
     format!("{{weight: {weight}, destination: {{ursamesh.io/service: server, {tags}}}}}")

@@ -7,7 +7,8 @@ use anyhow::Context as _;
 use reqwest::Method;
 use serde_json::Value;
 use ursa_crds::schema::CURRENT;
-use ursa_e2e::{Api, Load, MTLS, Multizone, World, ZONES, eventually};
+use ursa_e2e::kind::whole_condition;
+use ursa_e2e::{Api, Load, MTLS, Multizone, World, ZONES, eventually, route};
 
 /// Generous: the figures are printed, not judged.
 const SOON: Duration = Duration::from_secs(10);
@@ -19,29 +20,27 @@ fn with_members() -> String {
 
 /// All calls go to a zone, from everywhere.
 async fn steer(mesh: &Multizone, zone: &str) -> anyhow::Result<()> {
-    let route = format!(
-        "
-apiVersion: ursamesh.io/v1alpha1
-kind: TrafficRoute
-metadata: {{name: server}}
-spec:
-  sources: [{{match: {{ursamesh.io/service: client}}}}]
-  destinations: [{{match: {{ursamesh.io/service: server}}}}]
-  conf:
-    split: [{{weight: 1, destination: {{ursamesh.io/service: server, ursamesh.io/zone: {zone}}}}}]
-"
-    );
-    mesh.global.api()?.apply(&route).await?;
+    let split =
+        format!("{{weight: 1, destination: {{ursamesh.io/service: server, ursamesh.io/zone: {zone}}}}}");
+    mesh.global.api()?.apply(&route(&split)).await?;
     mesh.each_reaches(&[zone]).await
+}
+
+/// The zones, one after the other, with calls going to another zone after each.
+async fn upgrade_zones(mesh: &mut Multizone) -> anyhow::Result<()> {
+    for (number, target) in ["west", "aws", "east"].into_iter().enumerate() {
+        mesh.zones[number].plane.upgrade().await?;
+        in_step(mesh).await?;
+        steer(mesh, target).await?;
+    }
+    Ok(())
 }
 
 /// Waits until the mesh says this of whether it is in force.
 async fn programmed(api: &Api, status: &str, reason: &str, words: &str) -> anyhow::Result<()> {
     eventually(&format!("Programmed is {status}, {reason}"), SOON * 2, async || {
         let (_, mesh) = api.send(Method::GET, "/meshes/default", None).await?;
-        let conditions = mesh["status"]["conditions"].as_array().cloned().unwrap_or_default();
-        let told = conditions.into_iter().find(|condition| condition["type"] == "Programmed");
-        let told = told.with_context(|| mesh.to_string())?;
+        let told = whole_condition(&mesh, "Programmed").with_context(|| mesh.to_string())?;
         anyhow::ensure!(told["observedGeneration"] == mesh["metadata"]["generation"], "{mesh}");
         let message = told["message"].as_str().unwrap_or_default();
         anyhow::ensure!(
@@ -119,11 +118,7 @@ async fn global_first() -> anyhow::Result<()> {
         let words = format!("zone {zone} runs schema 1 and does not know spec.members");
         programmed(&api, "False", "ZoneOutdated", &words).await?;
     }
-    for (number, target) in ["west", "aws", "east"].into_iter().enumerate() {
-        mesh.zones[number].plane.upgrade().await?;
-        in_step(&mesh).await?;
-        steer(&mesh, target).await?;
-    }
+    upgrade_zones(&mut mesh).await?;
     current(&mesh).await?;
     println!("{} requests during the upgrade, none failed", load.stop().await?);
     Ok(())
@@ -133,11 +128,7 @@ async fn global_first() -> anyhow::Result<()> {
 async fn zones_first() -> anyhow::Result<()> {
     let mut mesh = start("upgrade-zones-first").await?;
     let load = Load::start(mesh.zones.iter().map(|zone| zone.outbound));
-    for (number, target) in ["west", "aws", "east"].into_iter().enumerate() {
-        mesh.zones[number].plane.upgrade().await?;
-        in_step(&mesh).await?;
-        steer(&mesh, target).await?;
-    }
+    upgrade_zones(&mut mesh).await?;
     refused(&mesh.global.api()?).await?;
     mesh.global.upgrade().await?;
     in_step(&mesh).await?;

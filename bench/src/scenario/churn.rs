@@ -9,13 +9,13 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use tokio_stream::wrappers::IntervalStream;
 
 use super::Effort;
-use super::connect::{connect, memory, meshes};
+use super::connect::{self, memory};
 use crate::client::Client;
 use crate::figures::{Sheet, number};
 use crate::fleet::Fleet;
 use crate::measures as m;
 use crate::objects;
-use crate::plan::{MESH, Plan, Topology};
+use crate::plan::MESH;
 use crate::planes::Planes;
 
 /// Updates a second that change nothing.
@@ -36,10 +36,8 @@ pub(super) async fn repetition(
     folder: &Path,
     sheet: &mut Sheet,
 ) -> anyhow::Result<()> {
-    let planes = Planes::start(folder, &["near"]).await?;
-    meshes(&planes.global, &planes.zones, &[MESH]).await?;
+    let (planes, fleet) = connect::near(size, folder, sheet).await?;
     let near = &planes.zones[0];
-    let fleet = connect(near, Plan::all(("near", 1), &[MESH], Topology::Ten, size), sheet).await?;
     no_ops(&planes, &fleet, effort.seconds, sheet).await?;
     endpoints(&planes, &fleet, effort.seconds, sheet).await?;
     memory(near, sheet)

@@ -1,13 +1,15 @@
 //! How scenarios begin and end: meshes, dataplanes that connect, memory.
 
+use std::path::Path;
 use std::time::Duration;
 
-use crate::figures::{Sheet, number, unevenness};
+use crate::figures::{Measure, Sheet, number, unevenness};
 use crate::fleet::Fleet;
 use crate::measures as m;
 use crate::objects;
-use crate::plan::Plan;
+use crate::plan::{MESH, Plan, Topology};
 use crate::plane::Plane;
+use crate::planes::Planes;
 
 /// Makes meshes in which everybody may call, and waits until the zones have them.
 pub(super) async fn meshes(global: &Plane, zones: &[Plane], meshes: &[&str]) -> anyhow::Result<()> {
@@ -23,6 +25,15 @@ pub(super) async fn meshes(global: &Plane, zones: &[Plane], meshes: &[&str]) -> 
     Ok(())
 }
 
+/// Global and one zone, with so many dataplanes, ten to a service, all connected.
+pub(super) async fn near(size: usize, folder: &Path, sheet: &mut Sheet) -> anyhow::Result<(Planes, Fleet)> {
+    let planes = Planes::start(folder, &["near"]).await?;
+    meshes(&planes.global, &planes.zones, &[MESH]).await?;
+    let plans = Plan::all(("near", 1), &[MESH], Topology::Ten, size);
+    let fleet = connect(&planes.zones[0], plans, sheet).await?;
+    Ok((planes, fleet))
+}
+
 /// Connects all at once.
 pub(super) async fn connect(plane: &Plane, plans: Vec<Plan>, sheet: &mut Sheet) -> anyhow::Result<Fleet> {
     let tokens = Fleet::tokens(plane, &plans).await?;
@@ -31,7 +42,7 @@ pub(super) async fn connect(plane: &Plane, plans: Vec<Plan>, sheet: &mut Sheet) 
     fleet.quiet().await?;
     fleet.must_live()?;
     let count = fleet.clients.len() as u64;
-    connected(&waits, sheet);
+    waited(&waits, CONNECTED, sheet);
     sheet.one(m::CONNECT_RETRIES, number(fleet.all_attempts() - count));
     sheet.one(m::CONNECT_CPU, plane.cpu()?.saturating_sub(cpu).as_secs_f64());
     sheet.one(m::CONNECT_WIRE, number(fleet.wire_bytes()));
@@ -39,12 +50,14 @@ pub(super) async fn connect(plane: &Plane, plans: Vec<Plan>, sheet: &mut Sheet) 
     Ok(fleet)
 }
 
-/// How long they waited.
-pub(super) fn connected(waits: &[Duration], sheet: &mut Sheet) {
-    let all = waits.iter().max().copied().unwrap_or_default();
-    sheet.one(m::CONNECT_ALL, all.as_secs_f64());
-    sheet.times(m::CONNECT_WAIT, waits);
-    sheet.one(m::CONNECT_UNEVENNESS, unevenness(waits));
+/// What is measured of those who connect.
+pub(super) const CONNECTED: [Measure; 3] = [m::CONNECT_ALL, m::CONNECT_WAIT, m::CONNECT_UNEVENNESS];
+
+/// How long they waited: until all had it, each, and the slowest against the median.
+pub(super) fn waited(waits: &[Duration], [all, each, slowest]: [Measure; 3], sheet: &mut Sheet) {
+    sheet.one(all, waits.iter().max().copied().unwrap_or_default().as_secs_f64());
+    sheet.times(each, waits);
+    sheet.one(slowest, unevenness(waits));
 }
 
 /// What a control plane holds now, and has held at most.

@@ -5,17 +5,13 @@ use std::time::Instant;
 
 use anyhow::ensure;
 
-use super::connect::{connect, memory, meshes};
-use crate::figures::{Sheet, number, unevenness};
+use super::connect::{self, memory, waited};
+use crate::figures::{Sheet, number};
 use crate::measures as m;
-use crate::plan::{MESH, Plan, Topology};
-use crate::planes::Planes;
 
 pub(super) async fn repetition(size: usize, folder: &Path, sheet: &mut Sheet) -> anyhow::Result<()> {
-    let mut planes = Planes::start(folder, &["near"]).await?;
-    meshes(&planes.global, &planes.zones, &[MESH]).await?;
+    let (mut planes, fleet) = connect::near(size, folder, sheet).await?;
     let near = &mut planes.zones[0];
-    let fleet = connect(near, Plan::all(("near", 1), &[MESH], Topology::Ten, size), sheet).await?;
 
     let (before, wire, from) = (fleet.counts(), fleet.wire_bytes(), Instant::now());
     near.stop().await?;
@@ -33,9 +29,7 @@ pub(super) async fn repetition(size: usize, folder: &Path, sheet: &mut Sheet) ->
         sent.resources
     );
     sheet.one(m::RECONNECT_RESOURCES, number(sent.resources));
-    sheet.one(m::RECONNECT_ALL, waits.iter().max().copied().unwrap_or_default().as_secs_f64());
-    sheet.times(m::RECONNECT_WAIT, &waits);
-    sheet.one(m::RECONNECT_UNEVENNESS, unevenness(&waits));
+    waited(&waits, [m::RECONNECT_ALL, m::RECONNECT_WAIT, m::RECONNECT_UNEVENNESS], sheet);
     sheet.one(m::RECONNECT_CPU, near.cpu()?.as_secs_f64());
     sheet.one(m::RECONNECT_WIRE, number(fleet.wire_bytes() - wire));
     memory(near, sheet)

@@ -4,14 +4,13 @@
 use std::path::Path;
 
 use super::Effort;
-use super::connect::{connect, memory, meshes};
+use super::connect::{self, memory};
 use crate::changes::{Place, in_default_mesh};
 use crate::figures::{Measure, Sheet, number};
 use crate::fleet::Fleet;
 use crate::measures as m;
 use crate::objects;
-use crate::plan::{MESH, Plan, SERVICE, Topology};
-use crate::planes::Planes;
+use crate::plan::{MESH, Plan, SERVICE};
 
 pub(super) async fn repetition(
     size: usize,
@@ -19,10 +18,8 @@ pub(super) async fn repetition(
     folder: &Path,
     sheet: &mut Sheet,
 ) -> anyhow::Result<()> {
-    let planes = Planes::start(folder, &["near"]).await?;
-    meshes(&planes.global, &planes.zones, &[MESH]).await?;
+    let (planes, fleet) = connect::near(size, folder, sheet).await?;
     let near = &planes.zones[0];
-    let fleet = connect(near, Plan::all(("near", 1), &[MESH], Topology::Ten, size), sheet).await?;
     let victim = Fleet::join(near, vec![Plan::idle("victim", 1)]).await?;
     let place = Place { global: &planes.global, near, fleet: &fleet, far: None, alone: true };
     place.policies(effort.changes, sheet).await?;

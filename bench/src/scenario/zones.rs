@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use futures::future::try_join_all;
 
 use super::Effort;
-use super::connect::{connected, memory, meshes};
+use super::connect::{CONNECTED, memory, meshes, waited};
 use crate::changes::Place;
 use crate::figures::{Sheet, number};
 use crate::fleet::Fleet;
@@ -42,7 +42,7 @@ pub(super) async fn repetition(
         try_join_all(joining.map(|((plane, plans), tokens)| Fleet::connect(plane, plans, tokens))).await?;
     let (fleets, waits): (Vec<Fleet>, Vec<Vec<Duration>>) = fleets.into_iter().unzip();
     settled(&fleets, &ingresses).await?;
-    connected(&waits.concat(), sheet);
+    waited(&waits.concat(), CONNECTED, sheet);
     let attempts: u64 = fleets.iter().map(Fleet::all_attempts).sum();
     let clients: usize = fleets.iter().map(|fleet| fleet.clients.len()).sum();
     sheet.one(m::CONNECT_RETRIES, number(attempts - clients as u64));

@@ -97,8 +97,7 @@ fn read(document: &Value) -> Result<Snapshot, Problem> {
             "the backup is damaged: its content is not what its checksum says; take another one",
         ));
     }
-    Snapshot::from_value(content)
-        .map_err(|error| Problem::invalid(vec![ursa_crds::Problem::new(error.field, error.message)]))
+    Snapshot::from_value(content).map_err(|error| Problem::of_field(error.field, error.message))
 }
 
 /// Whether this control plane can be what the snapshot says.

@@ -93,6 +93,11 @@ impl Problem {
         self.status
     }
 
+    /// What is wrong with one field.
+    pub(crate) fn of_field(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::invalid(vec![ursa_crds::Problem::new(field, message)])
+    }
+
     pub(crate) fn invalid(problems: Vec<ursa_crds::Problem>) -> Self {
         let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
         let errors =

@@ -46,7 +46,7 @@ pub(crate) async fn dataplane(State(state): State<ApiState>, headers: HeaderMap,
     let (mesh, id, expires_at) = match (token, id) {
         (Some(token), _) => {
             let read = ursa_identity::read_unverified(token.trim());
-            let read = read.map_err(|error| invalid("token", error.to_string()))?;
+            let read = read.map_err(|error| Problem::of_field("token", error.to_string()))?;
             require(
                 !read.mesh.is_empty(),
                 "token",
@@ -170,10 +170,6 @@ async fn change<T: Clone>(
         }
     }
     Err(Problem::conflict(format!("{key} is written by others all the time; try again")))
-}
-
-fn invalid(field: &str, message: String) -> Problem {
-    Problem::invalid(vec![ursa_crds::Problem::new(field, message)])
 }
 
 /// Kinds of which [`keep`] keeps something.

@@ -159,13 +159,13 @@ pub(crate) fn decode<T: DeserializeOwned>(body: &Whole) -> Result<T, Problem> {
         let message = error.into_inner().to_string();
         // A field that is missing or unknown is in the message only.
         let named = message.split('`').nth(1).filter(|_| path == ".").map(str::to_owned);
-        Problem::invalid(vec![ursa_crds::Problem::new(named.unwrap_or(path), message)])
+        Problem::of_field(named.unwrap_or(path), message)
     })
 }
 
 /// What would be a token for nobody or for nothing.
 pub(crate) fn require(holds: bool, field: &str, message: &str) -> Result<(), Problem> {
-    holds.then_some(()).ok_or_else(|| Problem::invalid(vec![ursa_crds::Problem::new(field, message)]))
+    holds.then_some(()).ok_or_else(|| Problem::of_field(field, message))
 }
 
 fn answer(headers: &HeaderMap, token: Result<Issued, TokenError>) -> Result<Response, Problem> {
@@ -177,7 +177,7 @@ fn issued(token: Result<Issued, TokenError>) -> Result<Issued, Problem> {
     token.map_err(|error| match error {
         TokenError::Key(_) => Problem::internal(error.to_string()),
         // What else can be refused was required before.
-        error => Problem::invalid(vec![ursa_crds::Problem::new("validFor", error.to_string())]),
+        error => Problem::of_field("validFor", error.to_string()),
     })
 }
 

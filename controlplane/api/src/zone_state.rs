@@ -1,6 +1,6 @@
 //! How it stands with zones, from what global has observed of them.
 
-use ursa_crds::{Kind, Object, ObjectKey, Spec, ZoneInsightSpec, ZoneSpec};
+use ursa_crds::{Object, ObjectKey, Spec, ZoneInsightSpec, ZoneSpec};
 use ursa_store::Store;
 
 /// How it stands with a zone's connection.
@@ -44,7 +44,7 @@ impl ZoneState {
 
 /// What global has observed of a zone.
 pub fn zone_insight(store: &Store, zone: &str) -> ZoneInsightSpec {
-    let key = ObjectKey { kind: Kind::ZoneInsight, ..ObjectKey::zone(zone) };
+    let key = ObjectKey::zone_insight(zone);
     match store.get(&key).as_deref() {
         Some(Object { spec: Spec::ZoneInsight(spec), .. }) => spec.clone(),
         _ => ZoneInsightSpec::default(),

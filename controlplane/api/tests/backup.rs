@@ -7,7 +7,7 @@ use common::{Api, everything, permission, refused, secret};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use ursa_api::Mode;
-use ursa_crds::{Kind, Object, ObjectKey, Spec};
+use ursa_crds::{Object, ObjectKey, Spec};
 use ursa_store::names::{ADOPTED, TOKEN_SIGNING_KEY, UNHEARD};
 use ursa_store::{Store, checksum};
 
@@ -79,7 +79,7 @@ async fn an_empty_global_becomes_the_one_of_the_backup() {
     assert_eq!(text(TOKEN_SIGNING_KEY), before.tokens.private_pem());
     assert_eq!(text(UNHEARD), r#"["east"]"#);
     let adopted = text(ADOPTED);
-    let insight = after.store.get(&ObjectKey { kind: Kind::ZoneInsight, ..ObjectKey::zone("east") }).unwrap();
+    let insight = after.store.get(&ObjectKey::zone_insight("east")).unwrap();
     let Spec::ZoneInsight(insight) = &insight.spec else { unreachable!("{insight:?}") };
     assert!(!insight.connected && insight.disconnected_at.is_some(), "it was there, and is away");
 

@@ -123,9 +123,9 @@ impl Insights {
         }
     }
 
-    /// What a proxy refused and has not since replaced.
-    pub fn rejections(&self, proxy: &ProxyId) -> BTreeMap<ResourceKey, Rejection> {
-        self.read().best(proxy).map(|insight| insight.rejections.clone()).unwrap_or_default()
+    /// Whether a proxy refused something and has not since replaced it.
+    pub fn has_rejections(&self, proxy: &ProxyId) -> bool {
+        self.read().best(proxy).is_some_and(|insight| !insight.rejections.is_empty())
     }
 
     /// Of the zone's ingresses, each of several pods apart.

@@ -213,8 +213,7 @@ impl Global {
             Ok(schema) => return Ok(schema),
             Err(reason) => reason,
         };
-        let key = ObjectKey { kind: Kind::ZoneInsight, ..ObjectKey::zone(zone) };
-        let known = self.store.get(&key);
+        let known = self.store.get(&ObjectKey::zone_insight(zone));
         let is_news = !matches!(known.as_deref(), Some(Object { spec: Spec::ZoneInsight(spec), .. }) if spec.incompatible == reason);
         if is_news {
             tracing::warn!(zone, reason, "refused the zone's stream; the zone goes on with what it has");
@@ -372,7 +371,7 @@ impl Global {
     /// A zone was deleted: with it goes what it said of itself, in other zones too, so that nobody trusts it any more.
     async fn forget(&self, zone: &str) {
         self.zones.lock().unwrap_or_else(PoisonError::into_inner).remove(zone);
-        let insight = ObjectKey { kind: Kind::ZoneInsight, ..ObjectKey::zone(zone) };
+        let insight = ObjectKey::zone_insight(zone);
         let own = ownership::select(&self.store, |object| ownership::goes_up(object, zone));
         let keys = own.iter().map(|object| object.key()).chain(self.store.get(&insight).map(|_| insight));
         if let Err(error) = store_all(&self.store, Vec::new(), keys.collect()).await {

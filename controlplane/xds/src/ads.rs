@@ -150,7 +150,7 @@ impl ProxyStream {
 
     /// A resource that was refused is of no concern once another version of it, or none, is wanted.
     fn forget_replaced(&self, wanted: &ResourceSet) {
-        if self.index.insights().rejections(&self.proxy).is_empty() {
+        if !self.index.insights().has_rejections(&self.proxy) {
             return;
         }
         self.index.observe(&self.proxy, |insight| {

@@ -19,11 +19,6 @@ impl ResourceSet {
         self.find(key).ok().map(|position| &self.0[position])
     }
 
-    /// Whether there is a resource of this key.
-    pub fn contains_key(&self, key: &ResourceKey) -> bool {
-        self.find(key).is_ok()
-    }
-
     /// Puts a resource into the place of the one of its key, or where it belongs.
     pub fn insert(&mut self, resource: Arc<Resource>) {
         match self.find(&resource.key) {

@@ -23,10 +23,11 @@ pub(super) fn read_proxy(proxy: Proxy) -> ProxyId {
 
 /// An insight with its version, without what means nothing in another process, or is not of the schema.
 pub(super) fn insight(insight: &ProxyInsight, schema: u32) -> (String, Insight) {
-    let mut insight = insight.clone();
-    if schema < REPLICAS_TELL_PROGRESS {
-        (insight.unauthenticated_peers, insight.behind) = Default::default();
-    }
+    let older = (schema < REPLICAS_TELL_PROGRESS).then(|| ProxyInsight {
+        unauthenticated_peers: Arc::default(),
+        behind: Arc::default(),
+        ..insight.clone()
+    });
     let ProxyInsight {
         connected,
         connected_at,
@@ -42,7 +43,7 @@ pub(super) fn insight(insight: &ProxyInsight, schema: u32) -> (String, Insight) 
         unready,
         unauthenticated_peers,
         behind,
-    } = &insight;
+    } = older.as_ref().unwrap_or(insight);
     let behind: Vec<replicas::Behind> = behind.iter().map(|(uid, behind)| wire_behind(uid, behind)).collect();
     let rejected: Vec<_> = rejections
         .iter()
