@@ -110,12 +110,25 @@ fn check(root: &X509Certificate<'_>, now: Timestamp) -> Result<(), &'static str>
     if root.subject() != root.issuer() || root.verify_signature(None).is_err() {
         return Err("is not self-signed: provide the root");
     }
+    if !is_shortest(root.raw_serial()) {
+        return Err("has a serial number that is not in the shortest form of DER, which Envoy refuses: issue it again");
+    }
     let second = now.as_second();
     let validity = root.validity();
     if second < validity.not_before.timestamp() || second > validity.not_after.timestamp() {
         return Err("has expired or is not valid yet");
     }
     Ok(())
+}
+
+/// Whether an INTEGER's content is as short as it must be in DER (X.690, section 8.3.2).
+fn is_shortest(integer: &[u8]) -> bool {
+    match integer {
+        [] => false,
+        [0, second, ..] => *second >= 0x80,
+        [0xff, second, ..] => *second < 0x80,
+        _ => true,
+    }
 }
 
 /// Below this certificate only URIs of the trust domain are valid.

@@ -15,6 +15,7 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
 };
 use envoy_types::pb::envoy::r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern};
 use envoy_types::pb::google::protobuf::{Any, UInt32Value};
+use prost::Message as _;
 use ursa_model::{IdentityPattern, TrustBundle};
 
 use crate::pack::{ads, any, bool_value};
@@ -41,6 +42,32 @@ pub fn identity_secret(chain_pem: &str, key_pem: &str) -> Any {
             ..Default::default()
         })),
     })
+}
+
+/// The same secret in other words: certificates are followed by an empty line. `None` for what is no secret, or has no
+/// inline certificates.
+///
+/// Envoy remembers what it was sent before it tries it, so that it takes a secret that it refused for known when the
+/// same comes again, and acknowledges it without effect (`SdsApi::onConfigUpdate`).
+pub fn reworded(secret: &Any) -> Option<Any> {
+    let mut secret = Secret::decode(secret.value.as_slice()).ok()?;
+    match secret.r#type.as_mut()? {
+        secret::Type::TlsCertificate(own) => add_line(own.certificate_chain.as_mut()?)?,
+        secret::Type::ValidationContext(context) => {
+            let config = context.custom_validator_config.as_mut()?.typed_config.as_mut()?;
+            let mut validator = SpiffeCertValidatorConfig::decode(config.value.as_slice()).ok()?;
+            add_line(validator.trust_domains.first_mut()?.trust_bundle.as_mut()?)?;
+            *config = any(validator);
+        }
+        _ => return None,
+    }
+    Some(any(secret))
+}
+
+fn add_line(pem: &mut DataSource) -> Option<()> {
+    let Some(Specifier::InlineString(text)) = &mut pem.specifier else { return None };
+    text.push('\n');
+    Some(())
 }
 
 /// Who is accepted, as an SDS secret: roots by trust domain, and patterns of identities (`None`: any of the domains').

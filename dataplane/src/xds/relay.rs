@@ -18,6 +18,7 @@ mod targets;
 mod tests;
 #[cfg(test)]
 mod tests_convergence;
+mod wordings;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use crate::xds::cache::{Cache, Entry};
 use answers::Pending;
 use envoy::{EnvoyView, Outcome};
 use targets::{Refusals, Targets, is_identity};
+use wordings::Wordings;
 
 /// What happened.
 #[derive(Clone, Debug)]
@@ -91,6 +93,7 @@ pub struct Relay {
     upstream: bool,
     pending: BTreeMap<ResourceType, VecDeque<Pending>>,
     envoy: Option<EnvoyView>,
+    wordings: Wordings,
     /// Whether the Envoy that is connected has run all that was wanted once.
     serving: bool,
     nonces: u64,
@@ -277,6 +280,11 @@ impl Relay {
             return false; // Nothing of it exists here; Envoy waits, as for any unknown name.
         };
         let Some(envoy) = &mut self.envoy else { return false };
+        if resource_type == ResourceType::Secret
+            && let Some(refused) = envoy.refuses(resource_type, &request)
+        {
+            self.wordings.change(refused.keys());
+        }
         let mut changed = false;
         match envoy.request(resource_type, request) {
             Outcome::Nothing => {}
@@ -354,7 +362,8 @@ impl Relay {
     fn plan(&mut self, actions: &mut Vec<Action>) {
         let Some(mut envoy) = self.envoy.take() else { return };
         let mut nonces = self.nonces;
-        let responses = plan::responses(&mut envoy, &self.targets(), &mut nonces);
+        let mut responses = plan::responses(&mut envoy, &self.targets(), &mut nonces);
+        responses.iter_mut().for_each(|response| self.wordings.apply(response));
         self.nonces = nonces;
         actions.extend(responses.into_iter().map(Action::Envoy));
         self.envoy = Some(envoy);

@@ -112,6 +112,55 @@ async fn a_refused_narrowing_of_tcp_callers_closes_the_inbound() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_bad_root_for_two_inbounds_does_not_become_the_last_good_one() {
+    let signer = authority();
+    let caller = Caller::new(&signer);
+    let mut inbounds = Vec::new();
+    for _ in 0..2 {
+        inbounds.push(Inbound { protocol: Protocol::Tcp, port: free_port(), application: echo("app").await });
+    }
+    let both = |services: &[&str], other: &[(&str, &str)]| -> Resources {
+        inbounds.iter().flat_map(|inbound| inbound.resources(&signer, services, other)).collect()
+    };
+    let good = both(&["caller"], &[]);
+    let bad_root = both(&["caller"], &[("west", "no certificate")]);
+    let narrower = both(&["other"], &[("west", "no certificate")]);
+    let plane = Plane::start(good.clone()).await;
+    plane.set(|state| state.authority = Some((signer, HOUR)));
+    let _agent = Agent::start(&plane);
+    let mut open = Vec::new();
+    for inbound in &inbounds {
+        open.push(eventually("the caller is let in", async || caller.greeted(inbound.port).await).await);
+    }
+
+    // Both secrets come in one response, which says nothing of whose fault it is.
+    plane.set(|state| state.resources = bad_root);
+    let message = refusal(&plane, ResourceType::Secret).await;
+    for inbound in &inbounds {
+        assert!(message.contains(&inbound.key(ResourceType::Secret).1), "{message}");
+        caller.meets(inbound.port).await.expect("the caller is still let in");
+    }
+    assert!(!message.contains(CLOSED), "{message}");
+
+    plane.set(|state| {
+        state.nacks.clear();
+        state.resources = narrower;
+    });
+    let message = refusal(&plane, ResourceType::Secret).await;
+    assert!(message.contains(CLOSED), "{message}");
+    for (inbound, open) in inbounds.iter().zip(open) {
+        eventually("nobody is let in", async || caller.meets(inbound.port).await.is_none().then_some(()))
+            .await;
+        ends(open).await;
+    }
+    plane.set(|state| state.resources = good);
+    for inbound in &inbounds {
+        eventually("the caller is let in again", async || caller.meets(inbound.port).await).await;
+    }
+    plane.sees_all_acknowledged(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refused_narrowing_of_http_callers_closes_the_inbound() {
     let inbound = Inbound { protocol: Protocol::Http, port: free_port(), application: http().await };
     let port = inbound.port;

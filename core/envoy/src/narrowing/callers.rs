@@ -1,5 +1,8 @@
 //! Who may connect, as a secret says it.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
     CertificateValidationContext, Secret, SpiffeCertValidatorConfig, secret,
 };
@@ -28,8 +31,8 @@ pub(super) fn closed(secret: &Any) -> Option<Any> {
 }
 
 struct Accepted {
-    /// (trust domain, roots).
-    domains: Vec<(String, Vec<u8>)>,
+    /// Trust domain → its roots, each in PEM.
+    domains: BTreeMap<String, BTreeSet<String>>,
     identities: Identities,
 }
 
@@ -44,7 +47,10 @@ impl Accepted {
         let domains = validator
             .trust_domains
             .into_iter()
-            .map(|domain| Some((domain.name, domain.trust_bundle?.encode_to_vec())))
+            .map(|domain| match domain.trust_bundle?.specifier? {
+                Specifier::InlineString(pem) => Some((domain.name, certificates(&pem))),
+                _ => None,
+            })
             .collect::<Option<_>>()?;
         let prefixes = match_typed_subject_alt_names
             .into_iter()
@@ -64,9 +70,17 @@ impl Accepted {
     }
 
     fn covers(&self, other: &Self) -> bool {
-        let domains = other.domains.iter().all(|domain| self.domains.contains(domain));
-        domains && self.identities.cover(&other.identities)
+        let trusts = |(domain, roots): (&String, &BTreeSet<String>)| {
+            self.domains.get(domain).is_some_and(|own| own.is_superset(roots))
+        };
+        other.domains.iter().all(trusts) && self.identities.cover(&other.identities)
     }
+}
+
+/// The certificates of a bundle, whatever their order.
+fn certificates(pem: &str) -> BTreeSet<String> {
+    let texts = pem.split_inclusive("-----END CERTIFICATE-----").map(str::trim);
+    texts.filter(|text| !text.is_empty()).map(str::to_owned).collect()
 }
 
 #[cfg(test)]
@@ -81,6 +95,14 @@ mod tests {
             |zone: &&str| (TrustDomain::new(zone, "default").to_string(), format!("roots of {zone}"));
         let trust: TrustBundle = zones.iter().map(domain).collect();
         validation_secret("callers:127.0.0.1:80", &trust, accepted)
+    }
+
+    /// East's roots are these.
+    fn rooted(roots: &[&str]) -> Any {
+        let pem = |root: &&str| format!("-----BEGIN CERTIFICATE-----\n{root}\n-----END CERTIFICATE-----\n");
+        let domain = TrustDomain::new("east", "default").to_string();
+        let trust = [(domain, roots.iter().map(pem).collect())].into();
+        validation_secret("callers:127.0.0.1:80", &trust, None)
     }
 
     fn zone(name: &str) -> IdentityPattern {
@@ -105,6 +127,10 @@ mod tests {
             (secret(&both, None), secret(&both, Some(&all)), true),
             (secret(&["east"], None), secret(&both, None), false),
             (secret(&both, None), secret(&["east"], None), true),
+            (rooted(&["old"]), rooted(&["old", "new"]), false),
+            (rooted(&["old", "new"]), rooted(&["new", "old"]), false),
+            (rooted(&["old", "new"]), rooted(&["new"]), true),
+            (rooted(&["old"]), rooted(&["new"]), true),
         ];
         for (position, (old, new, expected)) in cases.iter().enumerate() {
             assert_eq!(narrows(old, new), *expected, "case {position}");

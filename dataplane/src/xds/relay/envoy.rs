@@ -235,6 +235,16 @@ impl EnvoyView {
         &mut self.types[resource_type as usize]
     }
 
+    /// What is on its way, if this request refuses it.
+    pub(super) fn refuses(
+        &self,
+        resource_type: ResourceType,
+        request: &DeltaDiscoveryRequest,
+    ) -> Option<&Adds> {
+        let sent = self.of(resource_type).in_flight.as_ref()?;
+        (request.error_detail.is_some() && sent.nonce == request.response_nonce).then_some(&sent.adds)
+    }
+
     /// Takes in a request.
     pub(super) fn request(&mut self, resource_type: ResourceType, request: DeltaDiscoveryRequest) -> Outcome {
         let view = self.of_mut(resource_type);

@@ -1,10 +1,14 @@
 use ursa_envoy::ResourceType::{Cluster, Endpoint, Listener, Route, Secret};
+use ursa_envoy::identity_secret;
 use ursa_envoy::wire::{Any, WireResource, WireStatus};
 
 use super::*;
 
 pub(super) fn entry(resource_type: ResourceType, version: &str) -> Arc<Entry> {
-    let body = Any { type_url: resource_type.type_url().into(), value: version.as_bytes().to_vec() };
+    let body = match resource_type {
+        Secret => identity_secret(version, "key"),
+        _ => Any { type_url: resource_type.type_url().into(), value: version.as_bytes().to_vec() },
+    };
     Arc::new(Entry { version: version.into(), body })
 }
 
@@ -252,6 +256,37 @@ fn what_a_retry_brings_in_is_stated_by_a_new_stream() {
     assert_eq!(bench.does(Event::Retry), ["envoy Listener l=1"]);
     assert_eq!(bench.ack(Listener), ["reconnect", "save"]);
     assert!(!bench.relay.has_refusals());
+}
+
+#[test]
+fn a_refused_secret_comes_again_in_other_words() {
+    let mut bench = Bench::up();
+    bench.does(asks(Secret, &["a", "b"]));
+    let sent = |actions: Vec<Action>| match actions.into_iter().find_map(|action| match action {
+        Action::Envoy(response) => Some(response),
+        _ => None,
+    }) {
+        Some(response) => response.resources.into_iter().map(|secret| secret.resource.unwrap()).collect(),
+        None => Vec::new(),
+    };
+    let first = sent(bench.relay.handle(push(Secret, "n1", &["a=1", "b=1"])));
+    assert_eq!(first, [entry(Secret, "1").body.clone(), entry(Secret, "1").body.clone()]);
+    let answer = |nonce: &str, refused: bool| {
+        Event::Envoy(DeltaDiscoveryRequest {
+            type_url: Secret.type_url().into(),
+            response_nonce: nonce.into(),
+            error_detail: refused.then(|| WireStatus { message: "bad root".into(), ..Default::default() }),
+            ..Default::default()
+        })
+    };
+    let again = sent(bench.relay.handle(answer("2", true)));
+    assert_eq!(again.len(), 1, "the culprit is looked for");
+    assert_ne!(again[0], first[0]);
+    let third = sent(bench.relay.handle(answer("3", true)));
+    assert_ne!(third[0], first[1]);
+    bench.relay.handle(answer("4", false));
+    let retried = sent(bench.relay.handle(Event::Retry));
+    assert_eq!(retried[..], first[..1], "Envoy was sent another one last");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use ursa_envoy::ResourceType::{Cluster, Endpoint, Listener, Route, Secret};
-use ursa_envoy::wire::{WireResource, WireStatus};
+use ursa_envoy::wire::{Any, WireResource, WireStatus};
 
 use super::tests::entry;
 use super::*;
@@ -84,6 +84,8 @@ struct Envoy {
     warming: BTreeSet<String>,
     /// Takes the good ones of a response that holds a bad one, too.
     partial: bool,
+    /// Each secret as it came last, also if it was refused: the same again is no news.
+    known: BTreeMap<String, Any>,
 }
 
 impl Envoy {
@@ -95,16 +97,34 @@ impl Envoy {
         (Self { partial, ..Self::default() }, vec![ask(Cluster), ask(Listener)])
     }
 
+    /// What Envoy looks at: of secrets only those that are not as they came last.
+    fn news<'a>(&mut self, response: &'a DeltaDiscoveryResponse) -> Vec<&'a WireResource> {
+        let mut news = Vec::new();
+        let secrets = response.type_url == Secret.type_url();
+        for resource in &response.resources {
+            let body = resource.resource.clone().unwrap();
+            if secrets && self.known.insert(resource.name.clone(), body.clone()) == Some(body) {
+                continue;
+            }
+            news.push(resource);
+            if secrets && !self.partial && resource.version.starts_with(BAD) {
+                break;
+            }
+        }
+        news
+    }
+
     fn hears(&mut self, response: DeltaDiscoveryResponse) -> Vec<DeltaDiscoveryRequest> {
         let resource_type = ResourceType::from_type_url(&response.type_url).unwrap();
-        let bad = response.resources.iter().any(|resource| resource.version.starts_with(BAD));
+        let news = self.news(&response);
+        let bad = news.iter().any(|resource| resource.version.starts_with(BAD));
         let runs = self.runs.entry(resource_type).or_default();
-        if !bad || self.partial {
+        if !bad || self.partial || resource_type == Secret {
             for name in &response.removed_resources {
                 runs.remove(name);
                 self.warming.remove(name);
             }
-            for resource in response.resources.iter().filter(|resource| !resource.version.starts_with(BAD)) {
+            for resource in news.into_iter().filter(|resource| !resource.version.starts_with(BAD)) {
                 let changed = runs.insert(resource.name.clone(), resource.version.clone());
                 match resource_type {
                     Cluster if changed.as_ref() != Some(&resource.version) => {
@@ -126,6 +146,9 @@ impl Envoy {
             let before = self.asked.insert(of, now.clone()).unwrap_or_default();
             for gone in before.difference(&now) {
                 self.runs.entry(of).or_default().remove(gone);
+                if of == Secret {
+                    self.known.remove(gone);
+                }
             }
             if now != before {
                 requests.push(DeltaDiscoveryRequest {
