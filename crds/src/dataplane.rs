@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use kube_derive::CustomResource;
 use schemars::JsonSchema;
@@ -109,7 +110,7 @@ pub struct Networking {
     /// What the workload calls, each at a local port.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1024))]
-    pub outbound: Vec<Outbound>,
+    pub outbound: Vec<Arc<Outbound>>,
 }
 
 /// Where the kernel sends a workload's traffic.
@@ -258,7 +259,7 @@ pub struct HttpProbe {
 }
 
 /// A service that the workload calls at a local port.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Outbound {
     /// The local address; `127.0.0.1` if left out.

@@ -111,7 +111,9 @@ fn check(root: &X509Certificate<'_>, now: Timestamp) -> Result<(), &'static str>
         return Err("is not self-signed: provide the root");
     }
     if !is_shortest(root.raw_serial()) {
-        return Err("has a serial number that is not in the shortest form of DER, which Envoy refuses: issue it again");
+        return Err(
+            "has a serial number that is not in the shortest form of DER, which Envoy refuses: issue it again",
+        );
     }
     let second = now.as_second();
     let validity = root.validity();

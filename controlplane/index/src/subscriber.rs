@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use ursa_envoy::{ResourceKey, ResourceSet};
+use ursa_envoy::{Resource, ResourceKey, ResourceSet};
 use ursa_model::ProxyModel;
 
 use crate::SnapshotReceiver;
@@ -22,8 +22,8 @@ pub(crate) struct Subscriber {
     pub(crate) model: Option<ProxyModel>,
     /// The number of the newest snapshot that it has acknowledged whole.
     acknowledged: u64,
-    /// Which changes were behind what an Envoy resource is now, since somebody has watched.
-    causes: BTreeMap<ResourceKey, Causes>,
+    /// Which changes were behind what an Envoy resource is now, since somebody has watched; by its place in memory.
+    causes: BTreeMap<usize, (Arc<Resource>, Causes)>,
 }
 
 impl Subscriber {
@@ -63,7 +63,10 @@ impl Subscriber {
 
     /// Whether a change may be behind an Envoy resource.
     pub(crate) fn is_cause(&self, uid: &str, key: &ResourceKey) -> bool {
-        self.causes.get(key).is_none_or(|causes| causes.contains(uid))
+        let told = self.sender.borrow();
+        let resource = told.as_ref().and_then(|told| told.resources.get(key));
+        let causes = resource.and_then(|resource| self.causes.get(&Arc::as_ptr(resource).addr()));
+        causes.is_none_or(|(_, causes)| causes.contains(uid))
     }
 
     /// It is to get nothing, and to be told why; whether that is news.
@@ -94,10 +97,11 @@ impl Subscriber {
                 return false;
             }
             for (before, after) in differences {
-                match (before, after) {
-                    (_, Some(after)) => drop(self.causes.insert(after.key.clone(), causes.clone())),
-                    (Some(before), None) => drop(self.causes.remove(&before.key)),
-                    (None, None) => {}
+                if let Some(before) = before {
+                    self.causes.remove(&Arc::as_ptr(before).addr());
+                }
+                if let Some(after) = after {
+                    self.causes.insert(Arc::as_ptr(after).addr(), (after.clone(), causes.clone()));
                 }
             }
         }

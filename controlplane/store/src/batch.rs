@@ -117,7 +117,8 @@ impl<'a> Batch<'a> {
         }
     }
 
-    fn write(&mut self, key: ObjectKey, existed: bool, object: Object) -> Written {
+    fn write(&mut self, key: ObjectKey, existed: bool, mut object: Object) -> Written {
+        read(self.state).outbounds.share(&mut object);
         let outcome = if existed { Outcome::Updated } else { Outcome::Created };
         let object = Arc::new(object);
         self.change(key, Some(object.clone()));

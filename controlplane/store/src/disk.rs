@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use crate::error::OpenError;
 use crate::record;
+use crate::shared::Outbounds;
 
 const OBJECTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("objects");
 const PRIVATE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("private");
@@ -36,6 +37,7 @@ pub(crate) struct Contents {
     pub(crate) revision: u64,
     pub(crate) objects: BTreeMap<ObjectKey, Arc<Object>>,
     pub(crate) private: BTreeMap<String, Vec<u8>>,
+    pub(crate) outbounds: Outbounds,
 }
 
 /// An entry to write; `None`: to remove.
@@ -225,11 +227,12 @@ fn verify(bytes: &[u8], understood: u32) -> Result<(Contents, (u32, String)), Re
     for entry in table(&transaction, OBJECTS)?.iter().map_err(damaged)? {
         let (name, value) = entry.map_err(damaged)?;
         let (name, value) = (name.value(), value.value());
-        let object = record::decode(value).map_err(|error| damaged(format!("{name}: {error}")))?;
+        let mut object = record::decode(value).map_err(|error| damaged(format!("{name}: {error}")))?;
         let key = object.key();
         if record::name(&key) != name {
             return Err(damaged(format!("{name} holds {key}")));
         }
+        contents.outbounds.share(&mut object);
         contents.objects.insert(key, Arc::new(object));
     }
     for entry in table(&transaction, PRIVATE)?.iter().map_err(damaged)? {

@@ -9,6 +9,7 @@ mod error;
 mod kubernetes;
 pub mod names;
 mod record;
+mod shared;
 mod snapshot;
 mod state;
 mod watch;
@@ -118,8 +119,9 @@ impl Store {
     }
 
     fn start(contents: Contents, disk: Option<Disk>) -> Self {
-        let Contents { epoch, revision, objects, private } = contents;
-        let state = Arc::new(RwLock::new(State { objects, private, revision, ..State::default() }));
+        let Contents { epoch, revision, objects, private, outbounds } = contents;
+        let state = State { objects, private, revision, outbounds, ..State::default() };
+        let state = Arc::new(RwLock::new(state));
         let (requests, thread) = writer::start(state.clone(), disk);
         Self(Arc::new(Inner { state, epoch, writer: Some(Writer::Thread(requests, thread)) }))
     }

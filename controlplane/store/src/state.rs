@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use ursa_crds::{Kind, Object, ObjectKey};
 
 use crate::kubernetes::Former;
+use crate::shared::Outbounds;
 use crate::watch::Watchers;
 
 #[derive(Default)]
@@ -20,6 +21,7 @@ pub(crate) struct State {
     pub(crate) former: BTreeMap<String, Former>,
     pub(crate) revision: u64,
     pub(crate) watchers: Watchers,
+    pub(crate) outbounds: Outbounds,
     /// Told when a private value may be another one.
     pub(crate) private_changed: watch::Sender<()>,
 }

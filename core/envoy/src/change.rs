@@ -5,7 +5,7 @@
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
-use ursa_model::{Inbound, ProxyModel};
+use ursa_model::ProxyModel;
 
 use crate::resource::{Interner, ResourceKey};
 use crate::resource_set::ResourceSet;
@@ -19,7 +19,13 @@ pub fn translate_after(
     interner: &mut Interner,
 ) {
     let captured = (before.capture.is_some(), model.capture.is_some());
-    translate_inbounds_after(&before.inbounds, &model.inbounds, captured, resources, interner);
+    let mut change = Change::default();
+    change.parts(&before.inbounds, &model.inbounds, captured, |a, b| {
+        (a.address, a.port).cmp(&(b.address, b.port))
+    });
+    change.apply(captured, resources, interner, |out, inbound, captured| {
+        out.inbound(inbound, captured);
+    });
     let mut change = Change::default();
     change.parts(&before.outbounds, &model.outbounds, captured, |a, b| {
         (a.address, a.port).cmp(&(b.address, b.port))
@@ -34,21 +40,6 @@ pub fn translate_after(
     let mut change = Change::default();
     change.parts(before.capture.as_slice(), model.capture.as_slice(), always, |_, _| Ordering::Equal);
     change.apply(always, resources, interner, |out, capture, _| out.capture(capture));
-}
-
-/// The same of its inbounds alone. `captured`: whether its traffic was captured before, and is.
-pub fn translate_inbounds_after(
-    before: &[Inbound],
-    inbounds: &[Inbound],
-    captured: (bool, bool),
-    resources: &mut ResourceSet,
-    interner: &mut Interner,
-) {
-    let mut change = Change::default();
-    change.parts(before, inbounds, captured, |a, b| (a.address, a.port).cmp(&(b.address, b.port)));
-    change.apply(captured, resources, interner, |out, inbound, captured| {
-        out.inbound(inbound, captured);
-    });
 }
 
 /// Parts of a model that are gone, and such that have come.
@@ -106,11 +97,11 @@ impl<'a, T: PartialEq> Change<'a, T> {
         interner: &mut Interner,
         of: impl Fn(&mut Resources<'_>, &T, bool),
     ) {
-        let mut named = Resources::Named(Vec::new());
+        let mut named = Resources::default();
         self.gone.iter().for_each(|part| of(&mut named, part, captured.0));
-        let mut built = Resources::Built(interner, Vec::new());
+        let mut built = Resources::by(interner);
         self.come.iter().for_each(|part| of(&mut built, part, captured.1));
-        let (gone, come) = (named.into_keys(), built.into_resources());
+        let (gone, come) = (named.named, built.built);
         let stay: BTreeSet<&ResourceKey> = come.iter().map(|resource| &resource.key).collect();
         for key in gone.iter().filter(|key| !stay.contains(key)) {
             resources.remove(key);

@@ -15,6 +15,7 @@ mod http;
 mod listener;
 mod narrowing;
 mod pack;
+mod parts;
 mod resource;
 mod resource_set;
 mod retry;
@@ -25,7 +26,7 @@ mod zone_ingresses;
 
 pub use access_log::{Transport, log_of, peers};
 pub use bootstrap::{BootstrapSettings, bootstrap};
-pub use change::{translate_after, translate_inbounds_after};
+pub use change::translate_after;
 pub use narrowing::{closed, listener_of_callers, narrows, with_generation};
 pub use resource::{Interner, Resource, ResourceKey, ResourceType};
 pub use resource_set::ResourceSet;

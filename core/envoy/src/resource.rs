@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use serde::Serialize;
-use ursa_model::fingerprint;
+use ursa_model::{Destination, Outbound, fingerprint};
 
 use crate::TRANSLATOR_REVISION;
+use crate::parts::Parts;
 use crate::wire::{Any, type_url};
 
 /// The types of resources, in the order in which additions are sent: what is referred to comes first.
@@ -71,6 +72,8 @@ pub struct Resource {
 #[derive(Debug, Default)]
 pub struct Interner {
     known: HashMap<(ResourceKey, String), Weak<Resource>>,
+    pub(crate) outbounds: Parts<Outbound>,
+    pub(crate) destinations: Parts<Destination>,
     built: u64,
     sweep_at: usize,
 }

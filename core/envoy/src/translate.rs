@@ -6,13 +6,14 @@ use std::sync::Arc;
 use ursa_model::{Capture, Destination, EndpointSet, Inbound, Outbound, Protocol, ProxyModel};
 
 use crate::capture::{self, Side};
+use crate::parts::Parts;
 use crate::resource::{Interner, Resource, ResourceKey, ResourceType};
 use crate::resource_set::ResourceSet;
 use crate::{cluster, endpoint, http, listener, tls};
 
 /// Everything but endpoints (see [`endpoint_resource`]) that a proxy needs to do what its model says.
 pub fn translate(model: &ProxyModel, interner: &mut Interner) -> ResourceSet {
-    let mut out = Resources::Built(interner, Vec::new());
+    let mut out = Resources::by(interner);
     let captured = model.capture.is_some();
     for inbound in &model.inbounds {
         out.inbound(inbound, captured);
@@ -29,7 +30,7 @@ pub fn translate(model: &ProxyModel, interner: &mut Interner) -> ResourceSet {
     if let Some((address, port)) = model.ingress_listener {
         out.ingress(model, address, port);
     }
-    out.into_resources().into_iter().collect()
+    out.built.into_iter().collect()
 }
 
 /// The endpoints of a destination for those who call it, under the name of its cluster.
@@ -51,26 +52,17 @@ pub fn ingress_endpoint_resource(
 }
 
 /// What becomes of the resources of parts of a model.
-pub(crate) enum Resources<'a> {
-    /// They are built, unless they are known.
-    Built(&'a mut Interner, Vec<Arc<Resource>>),
-    /// Only what they are called is of interest.
-    Named(Vec<ResourceKey>),
+#[derive(Default)]
+pub(crate) struct Resources<'a> {
+    /// Builds them, unless they are known; `None`: only what they are called is of interest.
+    interner: Option<&'a mut Interner>,
+    pub(crate) built: Vec<Arc<Resource>>,
+    pub(crate) named: Vec<ResourceKey>,
 }
 
-impl Resources<'_> {
-    pub(crate) fn into_resources(self) -> Vec<Arc<Resource>> {
-        match self {
-            Self::Built(_, built) => built,
-            Self::Named(_) => Vec::new(),
-        }
-    }
-
-    pub(crate) fn into_keys(self) -> Vec<ResourceKey> {
-        match self {
-            Self::Built(_, built) => built.iter().map(|resource| resource.key.clone()).collect(),
-            Self::Named(keys) => keys,
-        }
+impl<'a> Resources<'a> {
+    pub(crate) fn by(interner: &'a mut Interner) -> Self {
+        Self { interner: Some(interner), ..Self::default() }
     }
 
     fn add<S: serde::Serialize>(
@@ -80,9 +72,29 @@ impl Resources<'_> {
         slice: &S,
         build: impl FnOnce(&str) -> crate::wire::Any,
     ) {
-        match self {
-            Self::Built(interner, built) => built.push(interner.intern(resource_type, name, slice, build)),
-            Self::Named(keys) => keys.push(ResourceKey { resource_type, name }),
+        match &mut self.interner {
+            Some(interner) => self.built.push(interner.intern(resource_type, name, slice, build)),
+            None => self.named.push(ResourceKey { resource_type, name }),
+        }
+    }
+
+    /// Of a part that proxies share: what was made of it before, or what `make` makes.
+    fn shared<T>(
+        &mut self,
+        part: &Arc<T>,
+        captured: bool,
+        parts: fn(&mut Interner) -> &mut Parts<T>,
+        make: impl FnOnce(&mut Self, &T),
+    ) {
+        let made = self.interner.as_mut().and_then(|interner| parts(interner).get(part, captured));
+        if let Some(made) = made {
+            self.built.extend(made);
+            return;
+        }
+        let start = self.built.len();
+        make(self, part);
+        if let Some(interner) = &mut self.interner {
+            parts(interner).set(part, captured, &self.built[start..]);
         }
     }
 
@@ -126,7 +138,12 @@ impl Resources<'_> {
         }
     }
 
-    pub(crate) fn outbound(&mut self, outbound: &Outbound, captured: bool) {
+    pub(crate) fn outbound(&mut self, outbound: &Arc<Outbound>, captured: bool) {
+        let make = |out: &mut Self, outbound: &Outbound| out.make_outbound(outbound, captured);
+        self.shared(outbound, captured, |interner| &mut interner.outbounds, make);
+    }
+
+    fn make_outbound(&mut self, outbound: &Outbound, captured: bool) {
         let Outbound { address, port, service: _, protocol, shares } = outbound;
         let name = format!("outbound:{address}:{port}");
         if *protocol == Protocol::Tcp {
@@ -145,7 +162,11 @@ impl Resources<'_> {
         });
     }
 
-    pub(crate) fn destination(&mut self, destination: &Destination) {
+    pub(crate) fn destination(&mut self, destination: &Arc<Destination>) {
+        self.shared(destination, false, |interner| &mut interner.destinations, Self::make_destination);
+    }
+
+    fn make_destination(&mut self, destination: &Destination) {
         let Destination { id, protocol, balancer, tls } = destination;
         let name = id.name();
         let peers = format!("peers:{name}");

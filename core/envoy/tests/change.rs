@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use ursa_envoy::{Interner, ResourceKey, ResourceSet, translate, translate_after, translate_inbounds_after};
+use ursa_envoy::{Interner, ResourceKey, ResourceSet, translate, translate_after};
 use ursa_model::{
     Balancer, Capture, Destination, DestinationId, IdentityPattern, Inbound, InboundTls, Outbound, Protocol,
     ProxyId, ProxyModel, Share, TrustBundle, TrustDomain, UpstreamTls,
@@ -32,14 +33,14 @@ fn id(service: &str) -> DestinationId {
     DestinationId { mesh: "default".into(), service: service.into(), subset: BTreeMap::new() }
 }
 
-fn outbound(port: u16, service: &str, protocol: Protocol) -> Outbound {
+fn outbound(port: u16, service: &str, protocol: Protocol) -> Arc<Outbound> {
     let shares = vec![Share { destination: id(service), weight: 1 }];
-    Outbound { address: HERE, port, service: service.into(), protocol, shares }
+    Arc::new(Outbound { address: HERE, port, service: service.into(), protocol, shares })
 }
 
-fn destination(service_name: &str, protocol: Protocol, balancer: Balancer, tls: bool) -> Destination {
+fn destination(service_name: &str, protocol: Protocol, balancer: Balancer, tls: bool) -> Arc<Destination> {
     let tls = tls.then(|| UpstreamTls { trust: trust(), peers: vec![service(service_name)] });
-    Destination { id: id(service_name), protocol, balancer, tls }
+    Arc::new(Destination { id: id(service_name), protocol, balancer, tls })
 }
 
 /// Models of one proxy that share some parts, each in the order in which models are.
@@ -114,7 +115,7 @@ fn what_follows_a_change_is_what_the_new_model_says_and_only_what_is_new_is_buil
                 resources.values().filter(|r| said_before.contains(&(r.key.clone(), r.version.clone())))
             {
                 let taken_over = start.get(&resource.key);
-                assert!(taken_over.is_some_and(|known| std::sync::Arc::ptr_eq(known, resource)));
+                assert!(taken_over.is_some_and(|known| Arc::ptr_eq(known, resource)));
             }
         }
     }
@@ -135,9 +136,9 @@ fn a_change_of_who_may_call_builds_what_the_inbound_needs_and_nothing_else() {
     let mut interner = Interner::default();
     let mut resources = translate(&model, &mut interner);
     let built = interner.built();
-    let inbounds = [inbound(80, Protocol::Tcp, Some(&["a", "b"]), false)];
-    translate_inbounds_after(&model.inbounds, &inbounds, (false, false), &mut resources, &mut interner);
+    let inbounds = vec![inbound(80, Protocol::Tcp, Some(&["a", "b"]), false)];
+    let after = ProxyModel { inbounds, ..model.clone() };
+    translate_after(&model, &after, &mut resources, &mut interner);
     assert_eq!(interner.built() - built, 1);
-    let after = ProxyModel { inbounds: inbounds.to_vec(), ..model };
     assert_eq!(said(&resources), said(&translate(&after, &mut interner)));
 }

@@ -6,6 +6,7 @@
 mod fingerprint;
 mod identity;
 mod proxy;
+mod shared;
 mod token_id;
 
 pub use fingerprint::{Fingerprint, fingerprint, hex};
@@ -14,4 +15,5 @@ pub use proxy::{
     Balancer, Capture, Destination, DestinationId, Endpoint, EndpointSet, EndpointState, Inbound, InboundTls,
     IngressRoute, Outbound, Protocol, ProxyId, ProxyModel, Share, UpstreamTls, VIRTUAL_ADDRESSES,
 };
+pub use shared::Shared;
 pub use token_id::{TOKEN_ID_OID, decode_token_id, encode_token_id};

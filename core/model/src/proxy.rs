@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -78,10 +79,10 @@ pub struct ProxyModel {
     pub inbounds: Vec<Inbound>,
     /// What it calls, ordered by address and port.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub outbounds: Vec<Outbound>,
+    pub outbounds: Vec<Arc<Outbound>>,
     /// The subsets that its outbounds use, ordered by id.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub destinations: Vec<Destination>,
+    pub destinations: Vec<Arc<Destination>>,
     /// Where the kernel sends the workload's traffic; `None`: the proxy listens at every inbound and outbound itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capture: Option<Capture>,
@@ -178,8 +179,8 @@ pub struct InboundTls {
     pub permissive: bool,
 }
 
-/// A service that the workload calls, at a local address.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A service that the workload calls, at a local address. Proxies that have the same share it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Outbound {
     /// Where the proxy listens for the workload.
@@ -196,7 +197,7 @@ pub struct Outbound {
 }
 
 /// A destination and its share of an outbound's traffic.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Share {
     /// Which destination of the model.
@@ -269,7 +270,7 @@ impl DestinationId {
     }
 }
 
-/// How a proxy reaches a subset of instances.
+/// How a proxy reaches a subset of instances. Proxies that have the same share it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Destination {

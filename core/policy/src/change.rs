@@ -21,8 +21,12 @@ use crate::workload::Workload;
 pub struct Touched {
     /// Those that came, went or are said to be otherwise.
     pub workloads: BTreeSet<String>,
-    /// Those whose proxies may have to call otherwise.
+    /// Those whose proxies may have to call otherwise, whatever they call.
     pub callers: BTreeSet<String>,
+    /// Those whose calls of `rerouted` may have to go elsewhere.
+    pub callers_of_rerouted: BTreeSet<String>,
+    /// Services.
+    pub rerouted: BTreeSet<String>,
     /// Those whose proxies may have to let others in.
     pub called: BTreeSet<String>,
     /// Services whose instances are elsewhere, or in another state.
@@ -98,7 +102,7 @@ impl MeshView {
         let before = self.routes.set(key, route.clone());
         if self.held.is_none() {
             for route in before.iter().chain(&route) {
-                touched.callers.extend(self.callers_by(route).into_iter().map(str::to_owned));
+                self.touch_callers_by(route, touched);
             }
         }
         touched.passable = true;
@@ -131,12 +135,19 @@ impl MeshView {
         self.held.is_some()
     }
 
-    /// Names of the workloads that a route decides for: those that it reaches and that may call what it is for.
-    fn callers_by(&self, route: &Object) -> Vec<&str> {
-        let Spec::TrafficRoute(spec) = &route.spec else { return Vec::new() };
+    /// A route decides for those that it reaches and that may call what it is for.
+    fn touch_callers_by(&self, route: &Object, touched: &mut Touched) {
+        let Spec::TrafficRoute(spec) = &route.spec else { return };
         let called = services(&spec.destinations);
         let callers = self.members.calling(called.as_ref()).into_iter();
-        callers.filter(|name| self.is_reached(route, name)).collect()
+        let callers = callers.filter(|name| self.is_reached(route, name)).map(str::to_owned);
+        match &called {
+            None => touched.callers.extend(callers),
+            Some(called) => {
+                touched.callers_of_rerouted.extend(callers);
+                touched.rerouted.extend(called.iter().map(|service| (*service).to_owned()));
+            }
+        }
     }
 
     /// The inbounds of a workload of the own zone that is in the mesh.

@@ -89,7 +89,7 @@ impl MeshView {
             address: call.address,
             port: call.port,
             route: self.followed().winner(&caller, &call.tags).map(|(route, _)| route.meta.name.clone()),
-            service: call.service(),
+            service: call.service().to_owned(),
         });
         Some(ProxyPolicies { identity, notes, inbounds: inbounds.collect(), outbounds: outbounds.collect() })
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ursa_crds::{Tags, tag};
-use ursa_model::{DestinationId, Protocol, UpstreamTls};
+use ursa_model::{Balancer, Destination, DestinationId, Outbound, Protocol, Shared, UpstreamTls};
 
 use crate::view::MeshView;
 
@@ -33,6 +33,9 @@ pub(crate) struct Memory(Mutex<Remembered>);
 #[derive(Debug, Default)]
 struct Remembered {
     facts: BTreeMap<DestinationId, Arc<Facts>>,
+    /// What was made of the facts.
+    destinations: BTreeMap<DestinationId, Vec<Arc<Destination>>>,
+    outbounds: Shared<Outbound>,
     /// Workloads of which the callers depend on who is known.
     depend_on_known: BTreeSet<String>,
 }
@@ -40,6 +43,11 @@ struct Remembered {
 impl Memory {
     fn lock(&self) -> MutexGuard<'_, Remembered> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The one for all proxies that have the same.
+    pub(crate) fn share(&self, outbound: Outbound) -> Arc<Outbound> {
+        self.lock().outbounds.of(outbound)
     }
 
     /// The callers of a workload depend on who is known.
@@ -85,6 +93,22 @@ impl MeshView {
         facts
     }
 
+    /// A destination whose instances are chosen so: one for all proxies.
+    pub(crate) fn destination(&self, id: &DestinationId, balancer: Balancer) -> Arc<Destination> {
+        let known = |remembered: &Remembered| {
+            let of_id = remembered.destinations.get(id)?;
+            of_id.iter().find(|known| known.balancer == balancer).cloned()
+        };
+        if let Some(known) = known(&self.memory.lock()) {
+            return known;
+        }
+        let facts = self.facts(id);
+        let (protocol, tls) = (Facts::protocol([&facts]), facts.tls.clone());
+        let destination = Arc::new(Destination { id: id.clone(), protocol, balancer, tls });
+        self.memory.lock().destinations.entry(id.clone()).or_default().push(destination.clone());
+        destination
+    }
+
     /// Forgets what is not so any more of a service's destinations; `all`: not only of those that are single instances.
     /// What was forgotten.
     pub(crate) fn forget_facts(&mut self, service: &str, all: bool) -> Vec<DestinationId> {
@@ -103,6 +127,7 @@ impl MeshView {
         let mut remembered = self.memory.lock();
         for id in &outdated {
             remembered.facts.remove(id);
+            remembered.destinations.remove(id);
         }
         drop(remembered);
         outdated

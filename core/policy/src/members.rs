@@ -1,13 +1,14 @@
 //! The workloads of the own zone, found by what policies select them by.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use ursa_crds::tag;
 
 use crate::workload::Workload;
 
-/// Names of workloads.
-type NamesBy = BTreeMap<String, BTreeSet<String>>;
+/// Names of workloads, each kept once.
+type NamesBy = BTreeMap<String, BTreeSet<Arc<str>>>;
 
 /// Dataplanes of the own zone as the mesh takes them; those that are not in the mesh are found by name only.
 #[derive(Debug, Default)]
@@ -36,8 +37,9 @@ impl Members {
         }
         if let Some(workload) = workload {
             if workload.exclusion.is_none() {
-                insert(&mut self.by_service, services(&workload), name);
-                insert(&mut self.by_called, called(&workload), name);
+                let shared: Arc<str> = name.into();
+                insert(&mut self.by_service, services(&workload), &shared);
+                insert(&mut self.by_called, called(&workload), &shared);
                 if workload.spec().networking.capture.is_some() {
                     self.captured.insert(name.to_owned());
                 }
@@ -92,12 +94,12 @@ fn called(workload: &Workload) -> BTreeSet<&String> {
 }
 
 fn found<'a>(names: &'a NamesBy, services: &BTreeSet<&str>) -> impl Iterator<Item = &'a str> {
-    services.iter().filter_map(|service| names.get(*service)).flatten().map(String::as_str)
+    services.iter().filter_map(|service| names.get(*service)).flatten().map(AsRef::as_ref)
 }
 
-fn insert(names: &mut NamesBy, services: BTreeSet<&String>, name: &str) {
+fn insert(names: &mut NamesBy, services: BTreeSet<&String>, name: &Arc<str>) {
     for service in services {
-        names.entry(service.clone()).or_default().insert(name.to_owned());
+        names.entry(service.clone()).or_default().insert(name.clone());
     }
 }
 

@@ -1,13 +1,16 @@
 //! What one proxy is to do.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use ursa_crds::{DataplaneSpec, Tags, tag};
-use ursa_model::{Destination, DestinationId, Inbound, InboundTls, Outbound, Protocol, ProxyId, ProxyModel};
+use ursa_model::{Balancer, DestinationId, Inbound, InboundTls, Outbound, Protocol, ProxyId, ProxyModel};
 
 use crate::facts::Facts;
 use crate::inbound::protocol;
+use crate::route::Chosen;
 use crate::view::{MeshView, Seen};
 
 impl MeshView {
@@ -15,33 +18,16 @@ impl MeshView {
     pub fn proxy(&self, name: &str) -> Option<ProxyModel> {
         let seen = self.dataplane(name)?;
         let Seen { spec, inbounds: _, caller } = &seen;
-        let mut used: BTreeMap<DestinationId, ursa_model::Balancer> = BTreeMap::new();
-        let mut outbounds = Vec::with_capacity(spec.networking.outbound.len());
-        for call in self.calls(spec) {
-            let mut chosen = self.followed().choose(&self.input.name, caller, &call.tags);
-            if call.elsewhere {
-                chosen.shares.clear();
+        let mut calls: Vec<_> = self.calls(spec).map(|call| self.outbound(&call, caller)).collect();
+        let mut used: BTreeMap<&DestinationId, Balancer> = BTreeMap::new();
+        for (outbound, balancer) in &calls {
+            for share in &outbound.shares {
+                used.entry(&share.destination).or_insert(*balancer);
             }
-            for share in &chosen.shares {
-                used.entry(share.destination.clone()).or_insert(chosen.balancer);
-            }
-            let facts: Vec<_> = chosen.shares.iter().map(|share| self.facts(&share.destination)).collect();
-            outbounds.push(Outbound {
-                address: call.address,
-                port: call.port,
-                service: call.service(),
-                protocol: Facts::protocol(&facts),
-                shares: chosen.shares,
-            });
         }
-        outbounds.sort_by_key(|outbound| (outbound.address, outbound.port));
-        let destinations = used
-            .into_iter()
-            .map(|(id, balancer)| {
-                let facts = self.facts(&id);
-                Destination { protocol: Facts::protocol([&facts]), tls: facts.tls.clone(), balancer, id }
-            })
-            .collect();
+        let destinations = used.into_iter().map(|(id, balancer)| self.destination(id, balancer)).collect();
+        calls.sort_by_key(|(outbound, _)| place(outbound));
+        let outbounds = calls.into_iter().map(|(outbound, _)| outbound).collect();
         Some(ProxyModel {
             id: ProxyId::new(&self.input.name, name),
             zone: self.input.zone.clone(),
@@ -59,6 +45,71 @@ impl MeshView {
             ingress_routes: Vec::new(),
             ingress_listener: None,
         })
+    }
+
+    /// What a proxy that did this is to do after calls of these services go elsewhere, and who calls these destinations
+    /// has to know something else; `None`: it has to be worked out as a whole.
+    pub fn proxy_after(
+        &self,
+        before: &ProxyModel,
+        services: &BTreeSet<String>,
+        destinations: &BTreeSet<DestinationId>,
+    ) -> Option<ProxyModel> {
+        let Seen { spec, inbounds: _, caller } = self.dataplane(&before.id.name)?;
+        let mut model = before.clone();
+        let mut concerned: BTreeSet<DestinationId> = destinations.clone();
+        let mut calls = 0;
+        for call in self.calls(spec) {
+            calls += 1;
+            let known = &mut model.outbounds[position(&before.outbounds, &call)?];
+            let goes_there = |outbound: &Outbound| {
+                outbound.shares.iter().any(|share| destinations.contains(&share.destination))
+            };
+            if services.contains(call.service()) || goes_there(known) {
+                let (new, _) = self.outbound(&call, &caller);
+                let former = std::mem::replace(known, new.clone());
+                let shares = former.shares.iter().chain(&new.shares);
+                concerned.extend(shares.map(|share| share.destination.clone()));
+            }
+        }
+        if calls != before.outbounds.len() {
+            return None;
+        }
+        // Several calls may go there; the first says how.
+        let mut used: BTreeMap<&DestinationId, Balancer> = BTreeMap::new();
+        for call in self.calls(spec) {
+            let outbound = &model.outbounds[position(&before.outbounds, &call)?];
+            for share in outbound.shares.iter().filter(|share| concerned.contains(&share.destination)) {
+                used.entry(&share.destination).or_insert_with(|| self.choose(&call, &caller).balancer);
+            }
+        }
+        let destinations: Vec<_> =
+            used.into_iter().map(|(id, balancer)| self.destination(id, balancer)).collect();
+        model.destinations.retain(|destination| !concerned.contains(&destination.id));
+        model.destinations.extend(destinations);
+        model.destinations.sort_by(|a, b| a.id.cmp(&b.id));
+        Some(model)
+    }
+
+    fn choose(&self, call: &Call<'_>, caller: &[Tags]) -> Chosen {
+        let mut chosen = self.followed().choose(&self.input.name, caller, &call.tags);
+        if call.elsewhere {
+            chosen.shares.clear();
+        }
+        chosen
+    }
+
+    fn outbound(&self, call: &Call<'_>, caller: &[Tags]) -> (Arc<Outbound>, Balancer) {
+        let Chosen { shares, balancer } = self.choose(call, caller);
+        let facts: Vec<_> = shares.iter().map(|share| self.facts(&share.destination)).collect();
+        let outbound = Outbound {
+            address: call.address,
+            port: call.port,
+            service: call.service().to_owned(),
+            protocol: Facts::protocol(&facts),
+            shares,
+        };
+        (self.memory.share(outbound), balancer)
     }
 
     /// What the proxy of such a dataplane serves, which is all that permissions decide on.
@@ -104,11 +155,11 @@ impl MeshView {
 
     /// What a workload calls, and where: what its dataplane names, and if its traffic is captured every service that
     /// is known in the mesh.
-    pub(crate) fn calls<'a>(&'a self, spec: &'a DataplaneSpec) -> impl Iterator<Item = Call> + 'a {
+    pub(crate) fn calls<'a>(&'a self, spec: &'a DataplaneSpec) -> impl Iterator<Item = Call<'a>> + 'a {
         let named = spec.networking.outbound.iter().map(|outbound| Call {
             address: outbound.local_address(),
             port: outbound.port,
-            tags: outbound.tags.clone(),
+            tags: Cow::Borrowed(&outbound.tags),
             elsewhere: false,
         });
         let own = spec.networking.address;
@@ -123,8 +174,13 @@ impl MeshView {
         let by_name = captured.into_iter().flatten().flat_map(move |(service, named)| {
             let call = move |port: &u16| {
                 let port_tag = (tag::PORT.to_owned(), port.to_string());
-                let tags = [(tag::SERVICE.to_owned(), service.clone()), port_tag].into();
-                Call { address: named.address.like(own), port: *port, tags, elsewhere: false }
+                let tags = Tags::from([(tag::SERVICE.to_owned(), service.clone()), port_tag]);
+                Call {
+                    address: named.address.like(own),
+                    port: *port,
+                    tags: Cow::Owned(tags),
+                    elsewhere: false,
+                }
             };
             named.ports.iter().map(call)
         });
@@ -132,7 +188,7 @@ impl MeshView {
             let port = (tag::PORT.to_owned(), known.service_port.to_string());
             let instance = known.instance.as_ref().map(|name| (tag::INSTANCE.to_owned(), name.clone()));
             let service = (tag::SERVICE.to_owned(), known.service.clone());
-            let tags = [service, port].into_iter().chain(instance).collect();
+            let tags = Cow::Owned([service, port].into_iter().chain(instance).collect());
             let elsewhere = !self.named.serves(&known.service, known.service_port);
             Call { address: known.address, port: known.port, tags, elsewhere }
         }))
@@ -140,16 +196,30 @@ impl MeshView {
 }
 
 /// An address that a workload calls, and what is meant by it.
-pub(crate) struct Call {
+pub(crate) struct Call<'a> {
     pub(crate) address: IpAddr,
     pub(crate) port: u16,
-    pub(crate) tags: Tags,
+    pub(crate) tags: Cow<'a, Tags>,
     /// It is of another mesh: refused.
     pub(crate) elsewhere: bool,
 }
 
-impl Call {
-    pub(crate) fn service(&self) -> String {
-        self.tags.get(tag::SERVICE).cloned().unwrap_or_default()
+impl Call<'_> {
+    /// Empty if there is none.
+    pub(crate) fn service(&self) -> &str {
+        self.tags.get(tag::SERVICE).map_or("", String::as_str)
     }
+}
+
+fn place(outbound: &Outbound) -> (IpAddr, u16) {
+    (outbound.address, outbound.port)
+}
+
+/// Of the outbound that is made of a call, if no other is at its place.
+fn position(outbounds: &[Arc<Outbound>], call: &Call<'_>) -> Option<usize> {
+    let of_call = (call.address, call.port);
+    let first = outbounds.partition_point(|outbound| place(outbound) < of_call);
+    let is_there =
+        |position: usize| outbounds.get(position).is_some_and(|outbound| place(outbound) == of_call);
+    (is_there(first) && !is_there(first + 1)).then_some(first)
 }

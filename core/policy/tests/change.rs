@@ -165,7 +165,8 @@ fn route() -> impl Strategy<Value = Change> {
             object(&format!(
                 "apiVersion: ursamesh.io/v1alpha1\nkind: TrafficRoute\nmetadata: {{name: r{at}}}\nspec:\n  mesh: default\n  sources: \
                  [{source}]\n  destinations: [{destination}]\n  conf: {{split: [{{weight: 1, destination: {target}}}, {{weight: 1, \
-                 destination: {{ursamesh.io/service: b}}}}]}}\n"
+                 destination: {{ursamesh.io/service: b}}}}], loadBalancer: {{type: {}}}}}\n",
+                ["RoundRobin", "LeastRequest", "Random"][at]
             ))
         });
         Change::Route(at, said)
@@ -265,10 +266,18 @@ proptest! {
                 let (same_model, same_names) = before.get(name).map_or((false, false), |b| (b.0 == *model, b.1 == *names));
                 let captured = view.captured(name).is_some();
                 let anew = touched.workloads.contains(*name) || touched.callers.contains(*name)
-                    || before.get(name).is_some_and(|(model, _)| calls_one_of(model, &touched.destinations))
                     || (captured && touched.names);
                 prop_assert!(same_names || anew, "{} is called otherwise by {}", said, name);
                 if anew {
+                    continue;
+                }
+                let calls_otherwise = touched.callers_of_rerouted.contains(*name)
+                    || before.get(name).is_some_and(|(model, _)| calls_one_of(model, &touched.destinations));
+                if calls_otherwise {
+                    let after = view.proxy_after(&before[name].0, &touched.rerouted, &touched.destinations);
+                    let inbounds = view.proxy_inbounds(name).unwrap_or_default();
+                    let after = after.map(|after| ProxyModel { inbounds, ..after });
+                    prop_assert_eq!(after.as_ref(), Some(model), "{}", said);
                     continue;
                 }
                 if touched.called.contains(*name) {
@@ -288,4 +297,27 @@ proptest! {
             prop_assert!(touched.offer || offered(&view) == offered_before);
         }
     }
+}
+
+#[test]
+fn proxies_share_what_they_have_in_common() {
+    let instance = |name: &str| Instance {
+        dataplane: object(&format!(
+            "apiVersion: ursamesh.io/v1alpha1\nkind: Dataplane\nmetadata: {{name: {name}}}\nspec:\n  networking:\n    address: \
+             10.0.0.1\n    outbound: [{{port: 90, tags: {{ursamesh.io/service: a}}}}, {{port: 91, tags: {{ursamesh.io/service: b}}}}]\n"
+        )),
+        unready_ports: BTreeSet::new(),
+        state: EndpointState::Healthy,
+        out_of_service: false,
+    };
+    let mut view = MeshView::new(World::default().input());
+    for name in ["d1", "d2"] {
+        view.set_instance(name, Some(instance(name)), &mut Touched::default());
+    }
+    let [one, other] = ["d1", "d2"].map(|name| view.proxy(name).unwrap());
+    assert!(one.outbounds.len() == 2 && one.destinations.len() == 2);
+    let outbounds = one.outbounds.iter().zip(&other.outbounds);
+    let destinations = one.destinations.iter().zip(&other.destinations);
+    assert!(outbounds.into_iter().all(|(one, other)| Arc::ptr_eq(one, other)));
+    assert!(destinations.into_iter().all(|(one, other)| Arc::ptr_eq(one, other)));
 }

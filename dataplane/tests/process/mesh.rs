@@ -1,6 +1,7 @@
 //! Models and applications for tests: what the proxy is to do, and who answers behind it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufStream};
@@ -131,19 +132,19 @@ impl Model {
     ) -> Self {
         let id =
             DestinationId { mesh: "default".into(), service: service.into(), subset: Default::default() };
-        self.model.outbounds.push(Outbound {
+        self.model.outbounds.push(Arc::new(Outbound {
             address,
             port,
             service: service.into(),
             protocol: Protocol::Tcp,
             shares: vec![Share { destination: id.clone(), weight: 1 }],
-        });
-        self.model.destinations.push(Destination {
+        }));
+        self.model.destinations.push(Arc::new(Destination {
             id: id.clone(),
             protocol: Protocol::Tcp,
             balancer,
             tls: None,
-        });
+        }));
         self.endpoints.push(EndpointSet {
             destination: id,
             endpoints: vec![Endpoint {

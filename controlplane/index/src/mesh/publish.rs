@@ -1,11 +1,10 @@
 //! Tells proxies what is new for them. Only those are looked at that a change touches.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use ursa_envoy::{translate, translate_after, translate_inbounds_after};
-use ursa_model::{Destination, DestinationId, ProxyModel};
+use ursa_envoy::{translate, translate_after};
 use ursa_policy::{MeshView, Touched};
 
 use super::MeshState;
@@ -13,6 +12,15 @@ use super::follow::Surroundings;
 use super::users::Moved;
 use crate::snapshot::{IdentityGrant, Snapshot};
 use crate::subscriber::Causes;
+
+/// What of a proxy is to be looked at, besides where the instances are that it calls.
+#[derive(Clone, Copy, Default)]
+struct Part {
+    /// Whom it lets in.
+    inbounds: bool,
+    /// Where its calls go.
+    calls: bool,
+}
 
 impl MeshState {
     /// Publishes the snapshots that changed. `touched`: what changes touch, `None`: perhaps all; `come`: who listens since.
@@ -36,7 +44,6 @@ impl MeshState {
             Some(touched) => {
                 let mut whole = come;
                 whole.extend(touched.workloads.iter().chain(&touched.callers).cloned());
-                whole.extend(self.users.of(&touched.destinations).cloned());
                 if touched.names {
                     whole.extend(view.captured_by_name().map(str::to_owned));
                 }
@@ -46,12 +53,25 @@ impl MeshState {
         for proxy in &whole {
             self.look_at(proxy, view, &moved, causes, around);
         }
-        let called = touched.into_iter().flat_map(|touched| &touched.called);
-        for proxy in called.filter(|proxy| !whole.contains(*proxy)) {
-            self.look_at_inbounds(proxy, view, causes, around);
-        }
-        for (proxy, _) in moved.iter().filter(|(proxy, _)| !whole.contains(*proxy)) {
-            self.move_endpoints(proxy, &moved, causes, around);
+        if let Some(touched) = touched {
+            let mut parts: BTreeMap<String, Part> = BTreeMap::new();
+            for proxy in moved.keys() {
+                parts.entry(proxy.clone()).or_default();
+            }
+            for proxy in &touched.called {
+                parts.entry(proxy.clone()).or_default().inbounds = true;
+            }
+            for proxy in touched
+                .callers_of_rerouted
+                .iter()
+                .map(String::as_str)
+                .chain(self.users.of(&touched.destinations))
+            {
+                parts.entry(proxy.to_owned()).or_default().calls = true;
+            }
+            for (proxy, part) in parts.iter().filter(|(proxy, _)| !whole.contains(*proxy)) {
+                self.look_at_part(proxy, (*part, touched), view, &moved, causes, around);
+            }
         }
         around.work.built += around.interner.built() - built;
     }
@@ -93,24 +113,9 @@ impl MeshState {
             }
             None => translate(&model, around.interner),
         };
-        let nothing = ProxyModel::nothing(model.id.clone(), &model.zone);
-        let called_before = &before.as_ref().unwrap_or(&nothing).destinations;
-        let is_called = |id: &DestinationId, destinations: &[Destination]| {
-            destinations.binary_search_by(|destination| destination.id.cmp(id)).is_ok()
-        };
-        for destination in model.destinations.iter().filter(|d| !is_called(&d.id, called_before)) {
-            resources.insert(users.join(&destination.id, proxy, view, around.interner));
-        }
-        for destination in called_before.iter().filter(|d| !is_called(&d.id, &model.destinations)) {
-            if let Some(endpoints) = users.leave(&destination.id, proxy) {
-                resources.remove(&endpoints.key);
-            }
-        }
-        for id in moved.get(proxy).into_iter().flatten() {
-            if let Some(endpoints) = users.endpoints(id, proxy) {
-                resources.insert(endpoints.clone());
-            }
-        }
+        let called_before = before.as_ref().map_or(&[][..], |before| &before.destinations);
+        users.follow(proxy, called_before, &model.destinations, &mut resources, view, around.interner);
+        users.put(proxy, moved, &mut resources);
         subscriber.model = Some(model);
         let names = view
             .captured(proxy)
@@ -126,41 +131,40 @@ impl MeshState {
         around.work.told += u64::from(subscriber.publish(snapshot, causes));
     }
 
-    /// Whom one proxy lets in.
-    fn look_at_inbounds(
+    /// A part of what one proxy is to do, and where the instances are that it calls.
+    fn look_at_part(
         &mut self,
         proxy: &str,
+        (part, touched): (Part, &Touched),
         view: &MeshView,
+        moved: &Moved,
         causes: &Causes,
         around: &mut Surroundings<'_>,
     ) {
-        let Some(subscriber) = self.subscribers.get_mut(proxy) else { return };
-        around.work.looked_at += 1;
-        let (Some(told), Some(inbounds)) = (subscriber.told(), view.proxy_inbounds(proxy)) else { return };
-        let Some(model) = subscriber.model.as_mut().filter(|model| model.inbounds != inbounds) else {
-            return;
+        let Self { subscribers, users, .. } = self;
+        let Some(subscriber) = subscribers.get_mut(proxy) else { return };
+        let (Some(told), Some(before)) = (subscriber.told(), &subscriber.model) else { return };
+        let after = if part.calls {
+            view.proxy_after(before, &touched.rerouted, &touched.destinations)
+        } else {
+            Some(before.clone())
         };
-        let captured = model.capture.is_some();
-        let before = std::mem::replace(&mut model.inbounds, inbounds);
-        let mut resources = told.resources.as_ref().clone();
-        let captured = (captured, captured);
-        translate_inbounds_after(&before, &model.inbounds, captured, &mut resources, around.interner);
-        let snapshot =
-            Snapshot { sequence: around.sequence, resources: Arc::new(resources), ..told.as_ref().clone() };
-        around.work.told += u64::from(subscriber.publish(snapshot, causes));
-    }
-
-    /// Where instances are that one proxy calls.
-    fn move_endpoints(&mut self, proxy: &str, moved: &Moved, causes: &Causes, around: &mut Surroundings<'_>) {
-        let Some(subscriber) = self.subscribers.get_mut(proxy) else { return };
+        let Some(mut after) = after else { return self.look_at(proxy, view, moved, causes, around) };
         around.work.looked_at += 1;
-        let Some(told) = subscriber.told() else { return };
-        let mut resources = told.resources.as_ref().clone();
-        for id in moved.get(proxy).into_iter().flatten() {
-            if let Some(endpoints) = self.users.endpoints(id, proxy) {
-                resources.insert(endpoints.clone());
-            }
+        if part.inbounds
+            && let Some(inbounds) = view.proxy_inbounds(proxy)
+        {
+            after.inbounds = inbounds;
         }
+        if after == *before && !moved.contains_key(proxy) {
+            return;
+        }
+        let mut resources = told.resources.as_ref().clone();
+        translate_after(before, &after, &mut resources, around.interner);
+        let (old, new) = (&before.destinations, &after.destinations);
+        users.follow(proxy, old, new, &mut resources, view, around.interner);
+        users.put(proxy, moved, &mut resources);
+        subscriber.model = Some(after);
         let snapshot =
             Snapshot { sequence: around.sequence, resources: Arc::new(resources), ..told.as_ref().clone() };
         around.work.told += u64::from(subscriber.publish(snapshot, causes));

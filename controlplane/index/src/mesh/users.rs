@@ -1,10 +1,11 @@
 //! Who calls which destination, and where its instances were when that was looked at last.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ursa_envoy::{Interner, Resource, endpoint_resource};
-use ursa_model::{DestinationId, ProxyModel};
+use ursa_envoy::{Interner, Resource, ResourceSet, endpoint_resource};
+use ursa_model::{Destination, DestinationId, ProxyModel};
 use ursa_policy::MeshView;
 
 /// A destination that proxies call.
@@ -12,7 +13,7 @@ use ursa_policy::MeshView;
 struct Used {
     endpoints: Arc<Resource>,
     /// Their names.
-    by: BTreeSet<String>,
+    by: BTreeSet<Arc<str>>,
 }
 
 /// Destinations that subscribed proxies call.
@@ -23,11 +24,54 @@ pub(super) struct Users(BTreeMap<DestinationId, Used>);
 pub(super) type Moved = BTreeMap<String, Vec<DestinationId>>;
 
 impl Users {
+    /// A proxy calls other destinations than before: where their instances are is in its resources, of no others. Both in
+    /// the order of their ids.
+    pub(super) fn follow(
+        &mut self,
+        proxy: &str,
+        mut before: &[Arc<Destination>],
+        mut now: &[Arc<Destination>],
+        resources: &mut ResourceSet,
+        view: &MeshView,
+        interner: &mut Interner,
+    ) {
+        let mut shared_name = None;
+        loop {
+            let order = match (before.first(), now.first()) {
+                (None, None) => return,
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some(a), Some(b)) if Arc::ptr_eq(a, b) => Ordering::Equal,
+                (Some(a), Some(b)) => a.id.cmp(&b.id),
+            };
+            if order.is_lt()
+                && let Some(endpoints) = self.leave(&before[0].id, proxy)
+            {
+                resources.remove(&endpoints.key);
+            }
+            if order.is_gt() {
+                let name = shared_name.get_or_insert_with(|| proxy.into());
+                resources.insert(self.join(&now[0].id, name, view, interner));
+            }
+            before = &before[usize::from(order.is_le())..];
+            now = &now[usize::from(order.is_ge())..];
+        }
+    }
+
+    /// Puts into a proxy's resources where instances have moved to.
+    pub(super) fn put(&self, proxy: &str, moved: &Moved, resources: &mut ResourceSet) {
+        for id in moved.get(proxy).into_iter().flatten() {
+            if let Some(used) = self.0.get(id).filter(|used| used.by.contains(proxy)) {
+                resources.insert(used.endpoints.clone());
+            }
+        }
+    }
+
     /// A proxy calls a destination from now on; where its instances are.
-    pub(super) fn join(
+    fn join(
         &mut self,
         id: &DestinationId,
-        proxy: &str,
+        proxy: &Arc<str>,
         view: &MeshView,
         interner: &mut Interner,
     ) -> Arc<Resource> {
@@ -37,13 +81,13 @@ impl Users {
         }
         let used = self.0.get_mut(id).expect("it has just been put there");
         if !used.by.contains(proxy) {
-            used.by.insert(proxy.to_owned());
+            used.by.insert(proxy.clone());
         }
         used.endpoints.clone()
     }
 
     /// A proxy does not call a destination any more; where its instances were.
-    pub(super) fn leave(&mut self, id: &DestinationId, proxy: &str) -> Option<Arc<Resource>> {
+    fn leave(&mut self, id: &DestinationId, proxy: &str) -> Option<Arc<Resource>> {
         let used = self.0.get_mut(id)?;
         used.by.remove(proxy);
         let endpoints = used.endpoints.clone();
@@ -60,17 +104,12 @@ impl Users {
         }
     }
 
-    /// Where the instances of a destination are, if the proxy calls it.
-    pub(super) fn endpoints(&self, id: &DestinationId, proxy: &str) -> Option<&Arc<Resource>> {
-        self.0.get(id).filter(|used| used.by.contains(proxy)).map(|used| &used.endpoints)
-    }
-
     /// The proxies that call one of these destinations.
     pub(super) fn of<'a>(
         &'a self,
         destinations: &'a BTreeSet<DestinationId>,
-    ) -> impl Iterator<Item = &'a String> {
-        destinations.iter().filter_map(|id| self.0.get(id)).flat_map(|used| &used.by)
+    ) -> impl Iterator<Item = &'a str> {
+        destinations.iter().filter_map(|id| self.0.get(id)).flat_map(|used| &used.by).map(AsRef::as_ref)
     }
 
     /// Looks again where the instances of these services are; `None`: of all.
@@ -87,7 +126,7 @@ impl Users {
             if endpoints.version != used.endpoints.version {
                 used.endpoints = endpoints;
                 for proxy in &used.by {
-                    moved.entry(proxy.clone()).or_default().push(id.clone());
+                    moved.entry(proxy.to_string()).or_default().push(id.clone());
                 }
             }
         };

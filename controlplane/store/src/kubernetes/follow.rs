@@ -250,6 +250,7 @@ impl Cluster {
         {
             return Ok(current.clone());
         }
+        state.outbounds.share(&mut object);
         let object = Arc::new(object);
         state.change(key, Some(object.clone()));
         Ok(object)

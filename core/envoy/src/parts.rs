@@ -1,0 +1,38 @@
+//! What was made of parts of models that proxies share, found by the part itself: nothing has to be compared.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use crate::resource::Resource;
+
+/// Resources by the part that they were made of, and whether traffic is captured. Both are held weakly.
+#[derive(Debug)]
+pub(crate) struct Parts<T> {
+    /// By the part's place in memory, which stays its own while it is referred to.
+    known: HashMap<(usize, bool), (Weak<T>, Vec<Weak<Resource>>)>,
+    sweep_at: usize,
+}
+
+impl<T> Default for Parts<T> {
+    fn default() -> Self {
+        Self { known: HashMap::new(), sweep_at: 0 }
+    }
+}
+
+impl<T> Parts<T> {
+    /// What was made of this part, if all of it is alive.
+    pub(crate) fn get(&self, part: &Arc<T>, captured: bool) -> Option<Vec<Arc<Resource>>> {
+        let (_, made) = self.known.get(&(Arc::as_ptr(part).addr(), captured))?;
+        made.iter().map(Weak::upgrade).collect()
+    }
+
+    /// This was made of it.
+    pub(crate) fn set(&mut self, part: &Arc<T>, captured: bool, made: &[Arc<Resource>]) {
+        if self.known.len() >= self.sweep_at.max(64) {
+            self.known.retain(|_, (part, _)| part.strong_count() > 0);
+            self.sweep_at = self.known.len() * 2;
+        }
+        let made = made.iter().map(Arc::downgrade).collect();
+        self.known.insert((Arc::as_ptr(part).addr(), captured), (Arc::downgrade(part), made));
+    }
+}
