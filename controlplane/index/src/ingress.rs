@@ -9,11 +9,12 @@ use ursa_envoy::{Interner, translate};
 use ursa_model::{ProxyId, ProxyModel};
 
 use crate::SnapshotReceiver;
+use crate::cause::Causes;
 use crate::insight::Insights;
 use crate::mesh::Ingresses;
 use crate::mesh::passing::ForIngress;
 use crate::snapshot::Snapshot;
-use crate::subscriber::{Causes, Subscriber};
+use crate::subscriber::Subscriber;
 
 /// Every zone ingress that is known, and the proxies of those of this zone.
 #[derive(Debug, Default)]

@@ -9,6 +9,7 @@
 
 mod addresses;
 mod authority;
+mod cause;
 mod hearing;
 mod ingress;
 mod insight;
@@ -112,10 +113,15 @@ impl Index {
         }
     }
 
-    /// Says that a proxy's configuration goes over a new stream: what it follows it has yet to say.
-    pub fn opened(&self, proxy: &ProxyId) {
+    /// Says that a proxy's configuration goes over a new stream: what it follows, and what it refuses, it has yet to say. The
+    /// stream of its snapshots.
+    pub async fn opened(&self, proxy: &ProxyId) -> Option<SnapshotReceiver> {
         self.insights.count(proxy, |insight| insight.acknowledged = 0);
         self.send(Event::Acknowledged { proxy: proxy.clone(), sequence: 0 });
+        let snapshots = self.subscribe(proxy).await;
+        // Once the writer has heard the former, or what is refused would count as enforced for a moment.
+        self.observe(proxy, |insight| insight.rejections.clear());
+        snapshots
     }
 
     /// Says that a proxy has acknowledged a snapshot whole.

@@ -1,7 +1,7 @@
 //! A proxy that is listened for, what it was told last, and how much of it it is known to follow. Invariant: what says the
 //! same is not told again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -9,10 +9,8 @@ use ursa_envoy::{Resource, ResourceKey, ResourceSet};
 use ursa_model::ProxyModel;
 
 use crate::SnapshotReceiver;
+use crate::cause::{Causes, Changes, Suspect};
 use crate::snapshot::Snapshot;
-
-/// UIDs of resources that have changed.
-pub(crate) type Causes = Arc<BTreeSet<String>>;
 
 /// A proxy that is listened for.
 #[derive(Debug)]
@@ -22,13 +20,21 @@ pub(crate) struct Subscriber {
     pub(crate) model: Option<ProxyModel>,
     /// The number of the newest snapshot that it has acknowledged whole.
     acknowledged: u64,
-    /// Which changes were behind what an Envoy resource is now, since somebody has watched; by its place in memory.
+    /// The number of the first snapshot since somebody has watched.
+    began: Option<u64>,
+    /// Which changes were behind what an Envoy resource is now, since then; by the resource's place in memory.
     causes: BTreeMap<usize, (Arc<Resource>, Causes)>,
 }
 
 impl Subscriber {
     pub(crate) fn new() -> Self {
-        Self { sender: watch::Sender::new(None), model: None, acknowledged: 0, causes: BTreeMap::new() }
+        Self {
+            sender: watch::Sender::new(None),
+            model: None,
+            acknowledged: 0,
+            began: None,
+            causes: BTreeMap::new(),
+        }
     }
 
     pub(crate) fn receiver(&self) -> SnapshotReceiver {
@@ -61,12 +67,23 @@ impl Subscriber {
         if newest == Some(self.acknowledged) { considered } else { self.acknowledged }
     }
 
-    /// Whether a change may be behind an Envoy resource.
-    pub(crate) fn is_cause(&self, uid: &str, key: &ResourceKey) -> bool {
+    /// Whether this may be behind an Envoy resource.
+    pub(crate) fn is_cause(&self, suspect: &Suspect<'_>, key: &ResourceKey) -> bool {
         let told = self.sender.borrow();
         let resource = told.as_ref().and_then(|told| told.resources.get(key));
-        let causes = resource.and_then(|resource| self.causes.get(&Arc::as_ptr(resource).addr()));
-        causes.is_none_or(|(_, causes)| causes.contains(uid))
+        match resource.and_then(|resource| self.causes.get(&Arc::as_ptr(resource).addr())) {
+            Some((_, changes)) => suspect.is_behind(key, changes),
+            None => {
+                let sequence = self.began.unwrap_or(u64::MAX);
+                suspect.is_behind(key, &Changes { sequence, ..Changes::default() })
+            }
+        }
+    }
+
+    /// Nobody watches any more what is behind what it goes on with.
+    pub(crate) fn leave_as_it_is(&mut self) {
+        (self.model, self.began) = (None, None);
+        self.causes.clear();
     }
 
     /// It is to get nothing, and to be told why; whether that is news.
@@ -85,6 +102,7 @@ impl Subscriber {
 
     /// `causes`: the changes that are new with this snapshot. Whether it says anything new.
     pub(crate) fn publish(&mut self, snapshot: Snapshot, causes: &Causes) -> bool {
+        self.began.get_or_insert(snapshot.sequence);
         let current = self.told();
         if let Some(current) = &current {
             let mut differences = current.resources.differences(&snapshot.resources).peekable();

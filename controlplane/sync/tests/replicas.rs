@@ -169,9 +169,10 @@ async fn a_policy_is_enforced_once_every_proxy_of_every_replica_follows_it() {
     for (replica, name) in [(&a, "web-1"), (&b, "web-2")] {
         replica.is_led_by(&a);
         replica.store.put_copy(permission(1, "Allow")).await.unwrap();
+        // Before anybody watches what it changes.
+        says(replica, "it is there", "p-uid", |of| of.generation == 1).await;
         let connection = replica.connect(name, 10);
-        replica.index.opened(&proxy(name));
-        streams.push((connection, replica.index.subscribe(&proxy(name)).await.unwrap()));
+        streams.push((connection, replica.index.opened(&proxy(name)).await.unwrap()));
     }
     let follow = |replica: &Replica, name: &str, snapshot: &Option<Arc<Snapshot>>| {
         replica.index.acknowledged(&proxy(name), snapshot.as_deref().unwrap());
@@ -201,14 +202,14 @@ async fn a_policy_is_enforced_once_every_proxy_of_every_replica_follows_it() {
         says(replica, "both know it", "p-uid", |of| of.generation == 2 && of.enforced && of.acked == 2).await;
     }
     // A stream that is opened anew begins from nothing.
-    b.index.opened(&proxy("web-2"));
+    b.index.opened(&proxy("web-2")).await.unwrap();
     for replica in [&a, &b] {
         says(replica, "a new stream", "p-uid", |of| !of.enforced && of.laggards == ["web-2"]).await;
     }
     follow(&b, "web-2", &two);
     says(&a, "as before", "p-uid", |of| of.enforced && of.acked == 2).await;
-    // What a proxy refuses, it does not enforce; a resource that nobody saw change may be behind all of them.
-    let key = ResourceKey { resource_type: ResourceType::Listener, name: "inbound".into() };
+    // What a proxy refuses, it does not enforce; a resource that nobody saw change may be behind all that it has a say in.
+    let key = ResourceKey { resource_type: ResourceType::Route, name: "inbound:10.0.0.1:80".into() };
     let rejection = Rejection { version: "v".into(), message: "bad".into() };
     b.index.observe(&proxy("web-2"), |insight| drop(insight.rejections.insert(key.clone(), rejection)));
     for replica in [&a, &b] {
@@ -529,8 +530,7 @@ async fn while_replicas_of_two_versions_run_they_know_each_others_proxies_and_no
             replica.is_led_by(&a);
             replica.store.put_copy(permission(1, "Allow")).await.unwrap();
             let connection = replica.connect(name, 10);
-            replica.index.opened(&proxy(name));
-            let mut snapshots = replica.index.subscribe(&proxy(name)).await.unwrap();
+            let mut snapshots = replica.index.opened(&proxy(name)).await.unwrap();
             let snapshot = snapshots.wait_for(Option::is_some).await.unwrap().clone();
             replica.index.acknowledged(&proxy(name), snapshot.as_deref().unwrap());
             streams.push((connection, snapshots));
@@ -561,8 +561,7 @@ async fn while_replicas_of_two_versions_run_they_know_each_others_proxies_and_no
             c.is_led_by(&a);
             c.store.put_copy(permission(1, "Allow")).await.unwrap();
             let _two = c.connect("web-2", 20);
-            c.index.opened(&proxy("web-2"));
-            let mut snapshots = c.index.subscribe(&proxy("web-2")).await.unwrap();
+            let mut snapshots = c.index.opened(&proxy("web-2")).await.unwrap();
             let snapshot = snapshots.wait_for(Option::is_some).await.unwrap().clone();
             c.index.acknowledged(&proxy("web-2"), snapshot.as_deref().unwrap());
             for replica in [&a, &c] {

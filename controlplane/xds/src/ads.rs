@@ -84,8 +84,7 @@ async fn serve(
     let Some(first) = requests.message().await? else { return Ok(()) };
     let node_id = first.node.as_ref().map(|node| node.id.clone()).unwrap_or_default();
     let proxy = caller.registered(context, &node_id)?;
-    context.index.opened(&proxy);
-    let snapshots = context.index.subscribe(&proxy).await;
+    let snapshots = context.index.opened(&proxy).await;
     let snapshots = snapshots.ok_or_else(|| Status::unavailable("the control plane is stopping"))?;
     let mut stream =
         ProxyStream { proxy, index: context.index.clone(), delta: DeltaStream::default(), aim: None };

@@ -6,13 +6,13 @@ mod common;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use common::agent::{Ads, Agent, delta_request, outcome};
+use common::agent::{Ads, Agent, delta_request, outcome, subscriptions};
 use common::certificates::narrow_channel;
 use common::{PATIENCE, World, ZONE, assert_refused, claims, dataplane, mesh, put, web_1, zone_ingress};
 use tokio::time::timeout;
 use tonic::Code;
 use ursa_envoy::ResourceType;
-use ursa_envoy::wire::{DeltaDiscoveryRequest, type_url};
+use ursa_envoy::wire::{DeltaDiscoveryRequest, WireStatus, type_url};
 use ursa_model::ProxyId;
 
 /// A world in which web-1 is registered, and its agent.
@@ -250,7 +250,7 @@ async fn a_client_that_never_reads_holds_up_nobody_else() {
     let world = World::start_with(&crowd.chain(callers).collect::<Vec<_>>()).await;
     let mut slow = world.agent(&world.token_of("default", "slow")).await;
     slow.channel = narrow_channel(&world, 65_535).await;
-    let (acknowledge, call) = slow.delta(common::agent::subscriptions("default/slow")).await;
+    let (acknowledge, call) = slow.delta(subscriptions("default/slow")).await;
     let _never_read = call.unwrap().into_inner();
     let agent = world.agent(&world.token_of("default", "swift")).await;
     let mut swift = agent.ads("default/swift").await;
@@ -291,4 +291,35 @@ async fn a_client_that_never_reads_holds_up_nobody_else() {
     }
     assert!(sent("slow") > 10, "it was stuck from the start: {}", sent("slow"));
     assert!(sent("swift") > sent("slow"), "{} {}", sent("swift"), sent("slow"));
+}
+
+#[tokio::test]
+async fn what_was_refused_counts_until_a_new_stream_says_that_it_is_held() {
+    let (world, agent) = with_web().await;
+    let proxy = ProxyId::new("default", "web-1");
+    let refuses = |world: &World| world.index.insights().has_rejections(&proxy);
+    let (requests, call) = agent.delta(vec![delta_request("default/web-1", type_url::LISTENER)]).await;
+    let mut responses = call.unwrap().into_inner();
+    let listeners = timeout(PATIENCE, responses.message()).await.expect("listeners").unwrap().unwrap();
+    let refusal = WireStatus { message: "Address already in use".into(), ..Default::default() };
+    let nack = |nonce: &str| DeltaDiscoveryRequest {
+        response_nonce: nonce.to_owned(),
+        error_detail: Some(refusal.clone()),
+        ..delta_request("", type_url::LISTENER)
+    };
+    requests.send(nack(&listeners.nonce)).await.unwrap();
+    world.until(|_| refuses(&world)).await;
+    // As an agent does once its Envoy has taken it.
+    let held = listeners.resources.iter().map(|listener| (listener.name.clone(), listener.version.clone()));
+    let resumes = DeltaDiscoveryRequest {
+        initial_resource_versions: held.collect(),
+        ..delta_request("default/web-1", type_url::LISTENER)
+    };
+    let others = subscriptions("default/web-1").into_iter().filter(|r| r.type_url != type_url::LISTENER);
+    let (requests, call) = agent.delta([resumes].into_iter().chain(others).collect()).await;
+    let mut ads =
+        Ads { requests, responses: call.unwrap().into_inner(), held: Default::default(), received: 0 };
+    ads.until("the rest", |ads| ads.has(ResourceType::Cluster)).await;
+    assert!(!ads.has(ResourceType::Listener), "it is held");
+    assert!(!refuses(&world));
 }

@@ -31,7 +31,7 @@ pub use narrowing::{closed, listener_of_callers, narrows, with_generation};
 pub use resource::{Interner, Resource, ResourceKey, ResourceType};
 pub use resource_set::ResourceSet;
 pub use tls::{IDENTITY_SECRET, identity_secret, reworded};
-pub use translate::{endpoint_resource, ingress_endpoint_resource, translate};
+pub use translate::{endpoint_resource, ingress_endpoint_resource, is_of_inbound, translate};
 
 /// Raised when equal models begin to give other resources than before, so that proxies get the new ones.
 pub const TRANSLATOR_REVISION: u32 = 3;

@@ -33,6 +33,12 @@ pub fn translate(model: &ProxyModel, interner: &mut Interner) -> ResourceSet {
     out.built.into_iter().collect()
 }
 
+/// Whether a resource of this name is about an inbound: whom it lets in, and where they get to. No other resource is.
+pub fn is_of_inbound(name: &str) -> bool {
+    let prefixes = ["inbound:", "application:", "callers:", "members:", "strangers:"];
+    prefixes.iter().any(|prefix| name.starts_with(prefix))
+}
+
 /// The endpoints of a destination for those who call it, under the name of its cluster.
 pub fn endpoint_resource(cluster: &str, endpoints: &EndpointSet, interner: &mut Interner) -> Arc<Resource> {
     interner.intern(ResourceType::Endpoint, cluster.to_owned(), endpoints, |name| {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ursa_envoy::{Interner, ResourceKey, ResourceSet, translate, translate_after};
+use ursa_envoy::{Interner, ResourceKey, ResourceSet, is_of_inbound, translate, translate_after};
 use ursa_model::{
     Balancer, Capture, Destination, DestinationId, IdentityPattern, Inbound, InboundTls, Outbound, Protocol,
     ProxyId, ProxyModel, Share, TrustBundle, TrustDomain, UpstreamTls,
@@ -141,4 +141,16 @@ fn a_change_of_who_may_call_builds_what_the_inbound_needs_and_nothing_else() {
     translate_after(&model, &after, &mut resources, &mut interner);
     assert_eq!(interner.built() - built, 1);
     assert_eq!(said(&resources), said(&translate(&after, &mut interner)));
+}
+
+#[test]
+fn a_name_tells_whether_a_resource_is_of_an_inbound() {
+    for model in models() {
+        let all = said(&translate(&model, &mut Interner::default()));
+        let others = ProxyModel { inbounds: Vec::new(), ..model };
+        let others = said(&translate(&others, &mut Interner::default()));
+        for resource in &all {
+            assert_eq!(is_of_inbound(&resource.0.name), !others.contains(resource), "{resource:?}");
+        }
+    }
 }

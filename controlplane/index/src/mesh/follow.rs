@@ -12,8 +12,9 @@ use super::progress::ChangedPolicy;
 use super::trust::{Trust, trust, trusted_roots};
 use super::{Ingresses, MeshState, PassedOn, Pending, Users};
 use crate::authority::{Authority, AuthorityError};
+use crate::cause::{Causes, Changes};
 use crate::shift::Shift;
-use crate::subscriber::Causes;
+use crate::subscriber::Subscriber;
 use crate::work::Work;
 
 /// What all meshes are worked out with.
@@ -67,7 +68,8 @@ impl MeshState {
         }
         self.offer_dirty |= pending.shift || touched.as_ref().is_none_or(|touched| touched.offer);
         let Pending { subscribers, .. } = pending;
-        self.publish(name, &view, touched.as_ref(), subscribers, &Causes::new(causes), around);
+        let causes = Causes::new(Changes { sequence: around.sequence, uids: causes });
+        self.publish(name, &view, touched.as_ref(), subscribers, &causes, around);
         self.view = Some(view);
         self.considered = around.sequence;
         Ok(touched.is_none_or(|touched| touched.passable || !touched.services.is_empty()) || pending.shift)
@@ -78,7 +80,7 @@ impl MeshState {
         self.subscribers.retain(|_, subscriber| subscriber.is_wanted());
         // Whoever listens is looked at when it is.
         self.users = Users::default();
-        self.subscribers.values_mut().for_each(|subscriber| subscriber.model = None);
+        self.subscribers.values_mut().for_each(Subscriber::leave_as_it_is);
         self.pending = Pending::default();
         self.view = None;
         self.in_force.clear();

@@ -16,6 +16,7 @@ use ursa_model::fingerprint;
 use ursa_policy::MeshView;
 
 use super::MeshState;
+use crate::cause::Suspect;
 use crate::insight::{Behind, Insights, ProxyInsight};
 use crate::offer::Offer;
 use crate::subscriber::Subscriber;
@@ -30,6 +31,8 @@ pub(super) struct InForce {
     generation: u64,
     /// The index's number when snapshots began to follow it.
     since: u64,
+    /// The same of any state of the resource.
+    came: u64,
     /// The mesh or policy; `None`: roots.
     resource: Option<Arc<Object>>,
     reached: Reached,
@@ -104,13 +107,15 @@ impl MeshState {
         let objects = mesh.into_iter().chain(policies);
         let objects = objects.map(|o| ((o.meta.uid.clone(), o.meta.generation), Some(o.clone())));
         for ((uid, generation), resource) in objects.chain(roots) {
-            let known = before.remove(&uid).filter(|known| known.generation == generation);
+            let known = before.remove(&uid);
+            let came = known.as_ref().map_or(sequence, |known| known.came);
+            let known = known.filter(|known| known.generation == generation);
             if known.is_none() {
                 new.insert(uid.clone());
             }
             let since = known.map_or(sequence, |known| known.since);
             let reached = reached(view, resource.as_deref());
-            self.in_force.insert(uid, InForce { generation, since, resource, reached });
+            self.in_force.insert(uid, InForce { generation, since, came, resource, reached });
         }
         // Who goes on with what a deleted resource said follows something that is not in force any more.
         new.extend(before.into_keys());
@@ -132,14 +137,17 @@ impl MeshState {
                 continue;
             };
             let (uid, generation) = (now.meta.uid.clone(), now.meta.generation);
-            let same = known.as_ref().filter(|(of, known)| *of == uid && known.generation == generation);
+            let same = known.as_ref().filter(|(of, _)| *of == uid);
+            let came = same.map_or(sequence, |(_, known)| known.came);
+            let same = same.filter(|(_, known)| known.generation == generation);
             let since = same.map_or(sequence, |(_, known)| known.since);
             if same.is_none() {
                 new.insert(uid.clone());
                 new.extend(known.map(|(uid, _)| uid));
             }
             let reached = reached(view, Some(now));
-            self.in_force.insert(uid, InForce { generation, since, resource: Some(now.clone()), reached });
+            let resource = Some(now.clone());
+            self.in_force.insert(uid, InForce { generation, since, came, resource, reached });
         }
         new
     }
@@ -206,7 +214,8 @@ impl MeshState {
         known: &Known<'_>,
         said: Option<&BTreeMap<String, Behind>>,
     ) -> (Behind, Enforcement) {
-        let InForce { generation, since, resource: _, reached } = in_force;
+        let InForce { generation, since, came, resource, reached } = in_force;
+        let suspect = Suspect { uid, kind: resource.as_ref().map(|resource| resource.kind()), came: *came };
         let mut own = Behind { generation: *generation, ..Behind::default() };
         let mut all = Enforcement { uid: uid.to_owned(), generation: *generation, ..Enforcement::default() };
         let mut elsewhere = Vec::new();
@@ -222,7 +231,7 @@ impl MeshState {
             if !in_force.reaches(proxy) {
                 continue;
             }
-            let standing = self.standing(proxy, uid, *since, insight, *is_own);
+            let standing = self.standing(proxy, &suspect, *since, insight, *is_own);
             all.acked -= u32::from(!matches!(standing, Standing::Follows));
             match standing {
                 Standing::Follows => {}
@@ -292,7 +301,14 @@ impl MeshState {
     }
 
     /// `is_own`: its agent talks to this replica.
-    fn standing(&self, proxy: &str, uid: &str, since: u64, insight: &ProxyInsight, is_own: bool) -> Standing {
+    fn standing(
+        &self,
+        proxy: &str,
+        suspect: &Suspect<'_>,
+        since: u64,
+        insight: &ProxyInsight,
+        is_own: bool,
+    ) -> Standing {
         let subscriber = self.subscribers.get(proxy).filter(|_| insight.connected && is_own);
         let Some(subscriber) = subscriber else {
             return match insight {
@@ -304,7 +320,7 @@ impl MeshState {
         if subscriber.enforced(self.considered) < since {
             return Standing::Lags;
         }
-        let mut refused = insight.rejections.iter().filter(|(key, _)| subscriber.is_cause(uid, key));
+        let mut refused = insight.rejections.iter().filter(|(key, _)| subscriber.is_cause(suspect, key));
         refused
             .next()
             .map_or(Standing::Follows, |(_, rejection)| Standing::Refuses(rejection.message.clone()))

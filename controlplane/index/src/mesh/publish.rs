@@ -10,8 +10,8 @@ use ursa_policy::{MeshView, Touched};
 use super::MeshState;
 use super::follow::Surroundings;
 use super::users::Moved;
+use crate::cause::Causes;
 use crate::snapshot::{IdentityGrant, Snapshot};
-use crate::subscriber::Causes;
 
 /// What of a proxy is to be looked at, besides where the instances are that it calls.
 #[derive(Clone, Copy, Default)]
