@@ -24,6 +24,9 @@ impl Problem {
     }
 }
 
+/// What is known of something that was read, and the path of the first field that is not.
+pub type Known<T> = (T, Option<String>);
+
 /// Why bytes are no object.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
@@ -56,6 +59,12 @@ pub fn decode(bytes: &[u8]) -> Result<Object, DecodeError> {
 
 /// Reads an object from its JSON form. `status` and server-set metadata other than `resourceVersion` are ignored.
 pub fn decode_value(document: &Value) -> Result<Object, Problem> {
+    all_known(decode_known(document)?)
+}
+
+/// The same of what another version may have written: without what of `spec` is not known here. Only for who knows what the
+/// object is without.
+pub fn decode_known(document: &Value) -> Result<Known<Object>, Problem> {
     let Value::Object(fields) = document else {
         return Err(Problem::new("", "a resource is a map with apiVersion, kind, metadata and spec"));
     };
@@ -75,9 +84,9 @@ pub fn decode_value(document: &Value) -> Result<Object, Problem> {
     })?;
     let meta = decode_meta(fields.get("metadata").unwrap_or(&Value::Null))?;
     let empty = Value::Object(serde_json::Map::new());
-    let spec =
+    let (spec, unknown) =
         (kind.info().decode_spec)(fields.get("spec").filter(|spec| !spec.is_null()).unwrap_or(&empty))?;
-    Ok(Object { meta, spec })
+    Ok((Object { meta, spec }, unknown))
 }
 
 fn decode_meta(value: &Value) -> Result<Meta, Problem> {
@@ -101,7 +110,16 @@ fn decode_meta(value: &Value) -> Result<Meta, Problem> {
 }
 
 /// Deserializes `value`; an unknown field or a wrong type is a problem with its path below `root`.
-pub(crate) fn strict<T: DeserializeOwned>(value: &Value, root: &str) -> Result<T, Problem> {
+fn strict<T: DeserializeOwned>(value: &Value, root: &str) -> Result<T, Problem> {
+    all_known(known(value, root)?)
+}
+
+fn all_known<T>((decoded, unknown): Known<T>) -> Result<T, Problem> {
+    unknown.map_or(Ok(decoded), |path| Err(Problem::new(path, "unknown field")))
+}
+
+/// Deserializes what is known of `value`, with the path below `root` of the first field that is not.
+pub(crate) fn known<T: DeserializeOwned>(value: &Value, root: &str) -> Result<Known<T>, Problem> {
     let mut unknown = None;
     let mut track = serde_path_to_error::Track::new();
     let decoded = {
@@ -110,10 +128,9 @@ pub(crate) fn strict<T: DeserializeOwned>(value: &Value, root: &str) -> Result<T
             unknown.get_or_insert_with(|| path.to_string());
         })
     };
-    match (decoded, unknown) {
-        (Ok(decoded), None) => Ok(decoded),
-        (Ok(_), Some(path)) => Err(Problem::new(join(root, &brackets(&path)), "unknown field")),
-        (Err(error), _) => {
+    match decoded {
+        Ok(decoded) => Ok((decoded, unknown.map(|path| join(root, &brackets(&path))))),
+        Err(error) => {
             let path = track.path().to_string();
             Err(Problem::new(join(root, if path == "." { "" } else { &path }), error.to_string()))
         }
@@ -156,6 +173,18 @@ mod tests {
             "{ROUTE}spec:\n  sources: []\n  destinations: []\n  conf: {{split: [{{weight: 1, destination: {{}}, wheel: 2}}]}}\n"
         );
         assert_eq!(problem(&yaml), "spec.conf.split[0].wheel: unknown field");
+    }
+
+    #[test]
+    fn what_is_known_is_read_by_who_asks_for_no_more() {
+        let with = |sources: &str| {
+            let yaml =
+                format!("{ROUTE}spec: {{sources: [{sources}], destinations: [], conf: {{split: []}}}}\n");
+            decode_known(&parse_documents(yaml.as_bytes()).unwrap()[0]).unwrap()
+        };
+        let (object, unknown) = with("{match: {a: b}, wheel: {spokes: 2}}");
+        assert_eq!(unknown.as_deref(), Some("spec.sources[0].wheel"));
+        assert_eq!((object, None), with("{match: {a: b}}"));
     }
 
     #[test]

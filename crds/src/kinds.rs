@@ -7,7 +7,7 @@ use kube_core::CustomResourceExt as _;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::decode::{Problem, strict};
+use crate::decode::{Known, Problem, known};
 use crate::{
     dataplane, dataplane_insight, mesh, mesh_zone, mesh_zone_insight, secret, traffic_permission,
     traffic_route, zone, zone_ingress, zone_insight,
@@ -61,8 +61,8 @@ pub struct KindInfo {
     pub owner: Owner,
     /// The custom resource definition as the types give it.
     pub crd: fn() -> CustomResourceDefinition,
-    /// Reads `spec` strictly; the path in the problem starts with `spec`.
-    pub decode_spec: fn(&Value) -> Result<Spec, Problem>,
+    /// Reads what is known of `spec`; paths start with `spec`.
+    pub decode_spec: fn(&Value) -> Result<Known<Spec>, Problem>,
 }
 
 macro_rules! kinds {
@@ -98,7 +98,7 @@ macro_rules! kinds {
             namespaced: $namespaced,
             owner: Owner::$owner,
             crd: kinds!(@crd $module::$kind::crd $(, $crd)?),
-            decode_spec: |value| strict(value, "spec").map(Spec::$kind),
+            decode_spec: |value| known(value, "spec").map(|(spec, unknown)| (Spec::$kind(spec), unknown)),
         },)*];
 
         impl Spec {

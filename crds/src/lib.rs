@@ -44,7 +44,7 @@ pub use dataplane_insight::{
     DataplaneInsight, DataplaneInsightSpec, MAX_UNAUTHENTICATED_PEERS, ObservedCertificate, ObservedInbound,
     ObservedRejection, PeerTransport, UnauthenticatedPeer,
 };
-pub use decode::{DecodeError, Problem, decode, decode_value, parse_documents};
+pub use decode::{DecodeError, Known, Problem, decode, decode_known, decode_value, parse_documents};
 pub use definitions::{Definition, OPERATOR_KINDS, OperatorKind, definitions};
 pub use duration::Duration;
 pub use kinds::{KINDS, Kind, KindInfo, Owner, Scope, Spec};

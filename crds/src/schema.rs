@@ -13,7 +13,7 @@ use std::fmt;
 use serde_json::Value;
 
 use crate::decode::Problem;
-use crate::{Kind, Object};
+use crate::{Action, Kind, Object, Spec};
 
 /// The schema of this tree.
 pub const CURRENT: u32 = 2;
@@ -98,6 +98,22 @@ pub fn check(kind: Kind, resource: &Value, schema: u32) -> Result<(), Problem> {
     match unknown_fields(kind, resource, schema).first() {
         Some(path) => Err(Problem::new(*path, "unknown field")),
         None => Ok(()),
+    }
+}
+
+/// Whether a control plane may take what another one wrote without fields that came later. What a permission that allows is
+/// without may be what narrows it; one that denies refuses no less than if it were not taken.
+pub fn stands_without_later(object: &Object) -> bool {
+    match &object.spec {
+        Spec::Mesh(_) | Spec::TrafficRoute(_) | Spec::MeshZone(_) | Spec::ZoneIngress(_) => true,
+        Spec::TrafficPermission(spec) => spec.action == Action::Deny,
+        // These are nobody's to copy, or in memory only.
+        Spec::Secret(_)
+        | Spec::Zone(_)
+        | Spec::Dataplane(_)
+        | Spec::DataplaneInsight(_)
+        | Spec::MeshZoneInsight(_)
+        | Spec::ZoneInsight(_) => false,
     }
 }
 
@@ -195,6 +211,8 @@ mod tests {
                 assert!(schema.is_object(), "{}: no {path}", addition.kind);
                 schema = if each { &schema["items"] } else { schema };
             }
+            // The API server would write it into what users wrote before, which an older version then does not take.
+            assert!(schema["default"].is_null(), "{}: {path} has a default", addition.kind);
         }
         for (position, addition) in ADDITIONS.iter().enumerate() {
             assert!(!ADDITIONS[..position].contains(addition), "{addition:?} is there twice");

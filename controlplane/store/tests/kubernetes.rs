@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::api::{
-    Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams,
+    Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams,
+    PostParams,
 };
 use kube::runtime::wait::await_condition;
 use kube::{Client, Config};
 use serde_json::json;
 use tokio::time::timeout;
-use ursa_crds::{Kind, Object, ObjectKey, ZoneIngress, decode};
+use ursa_crds::schema::CURRENT;
+use ursa_crds::{Kind, MeshZone, Object, ObjectKey, Spec, ZoneIngress, decode};
 use ursa_store::{Change, KubernetesConfig, Outcome, Store, StoreError, Watch};
 
 /// A namespace of the test's own, as the system's.
@@ -39,19 +41,23 @@ impl World {
     }
 
     async fn open(&self) -> Store {
-        Store::kubernetes(KubernetesConfig {
-            namespace: self.namespace.clone(),
-            schema: ursa_crds::schema::CURRENT,
-            control_plane: None,
-        })
-        .await
-        .unwrap()
+        self.open_as(CURRENT).await
+    }
+
+    /// As a version that knows no more than this schema.
+    async fn open_as(&self, schema: u32) -> Store {
+        let namespace = self.namespace.clone();
+        Store::kubernetes(KubernetesConfig { namespace, schema, control_plane: None }).await.unwrap()
     }
 
     fn permissions(&self) -> Api<DynamicObject> {
         let kind = GroupVersionKind::gvk("ursamesh.io", "v1alpha1", "TrafficPermission");
         let resource = ApiResource::from_gvk_with_plural(&kind, "trafficpermissions");
         Api::namespaced_with(self.client.clone(), &self.namespace, &resource)
+    }
+
+    fn offers(&self) -> Api<MeshZone> {
+        Api::namespaced(self.client.clone(), &self.namespace)
     }
 
     fn ingresses(&self, namespace: &str) -> Api<ZoneIngress> {
@@ -383,4 +389,74 @@ async fn of_ingresses_those_of_zones_are_taken_and_what_was_discovered_stays() {
     assert_eq!(store.get(&key("east.in")).unwrap().spec, found.spec, "it goes with what it was found by");
     world.end().await;
     elsewhere.end().await;
+}
+
+/// What a zone offers, and who its workloads are, which the first schema does not know.
+fn offer(zone: &str, generation: u64) -> Object {
+    let yaml = format!(
+        "apiVersion: ursamesh.io/v1alpha1\nkind: MeshZone\nmetadata: {{name: {zone}}}\n\
+         spec: {{mesh: default, subsets: [s{generation}.ursa], identities: [{{service: web}}]}}\n"
+    );
+    let mut object = decode(yaml.as_bytes()).unwrap();
+    (object.meta.uid, object.meta.generation) = (format!("of-{zone}"), generation);
+    object
+}
+
+fn without_identities(mut offer: Object) -> Object {
+    if let Spec::MeshZone(spec) = &mut offer.spec {
+        spec.identities = None;
+    }
+    offer
+}
+
+/// Which of the offers on the API server say who the workloads are, by the names there.
+async fn with_identities(world: &World) -> Vec<bool> {
+    let all = world.offers().list(&ListParams::default()).await.unwrap();
+    all.items.iter().map(|offer| offer.spec.identities.is_some()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_versions_write_the_same_copies_and_offers_each_in_the_form_that_it_knows() {
+    let world = World::new("versions").await;
+    let new = world.open().await;
+    let copy = new.put_copy(offer("west", 1)).await.unwrap().object;
+    let own = new.put(offer("east", 1), None).await.unwrap().object;
+
+    // One of the version before takes both, starts on them again, and leaves them as they are while it would say the same.
+    let old = world.open_as(CURRENT - 1).await;
+    for written in [&copy, &own] {
+        let taken = old.get(&written.key()).unwrap();
+        assert_eq!(taken.spec, without_identities(Object::clone(written)).spec);
+        assert_eq!((&taken.meta.uid, taken.meta.generation), (&written.meta.uid, written.meta.generation));
+    }
+    assert_eq!(old.put_copy(without_identities(offer("west", 1))).await.unwrap().outcome, Outcome::Unchanged);
+    assert_eq!(old.put(offer("east", 1), None).await.unwrap().outcome, Outcome::Unchanged);
+    assert_eq!(with_identities(&world).await, [true, true]);
+
+    // What is news it writes, and the newer one sees that something is missing.
+    for key in [copy.key(), own.key()] {
+        let mut seen = Changes::of(&new, key.clone());
+        let written = if key.name == "west" {
+            old.put_copy(without_identities(offer("west", 2))).await
+        } else {
+            old.put(offer("east", 2), None).await
+        };
+        assert_eq!(written.unwrap().outcome, Outcome::Updated);
+        let seen = seen.next().await.unwrap();
+        assert_eq!(seen.spec, without_identities(offer(&key.name, 2)).spec);
+    }
+    assert_eq!(with_identities(&world).await, [false, false]);
+
+    // So it writes the rest again, and to the older one that is no change.
+    let before = old.get(&copy.key()).unwrap();
+    let mut seen = Changes::of(&old, own.key());
+    assert_eq!(new.put_copy(offer("west", 2)).await.unwrap().outcome, Outcome::Updated);
+    assert_eq!(new.put(offer("east", 2), None).await.unwrap().outcome, Outcome::Updated);
+    assert_eq!(with_identities(&world).await, [true, true]);
+    // Of its own the API server counts another generation.
+    assert!(seen.next().await.is_some());
+    assert_eq!(old.get(&copy.key()).unwrap(), before);
+    assert_eq!(world.open_as(CURRENT - 1).await.get(&copy.key()).unwrap(), before);
+    assert_eq!(new.put_copy(offer("west", 2)).await.unwrap().outcome, Outcome::Unchanged);
+    world.end().await;
 }

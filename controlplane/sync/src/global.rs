@@ -258,11 +258,14 @@ impl Global {
         let (mut stream, mut changes) = self.open(zone, hello, schema);
         // What changed before the watch began it does not tell.
         self.is_expected(token)?;
-        let copies = ownership::select(&self.store, |object| ownership::goes_up(object, zone));
+        let is_sent = |object: &Object| schema::knows(object.kind(), schema);
+        let copies =
+            ownership::select(&self.store, |object| ownership::goes_up(object, zone) && is_sent(object));
         let welcome = GlobalWelcome {
             epoch: self.store.epoch().to_owned(),
             adopted: adopted.is_some(),
-            held: wire::held(&copies, schema),
+            // Also what the zone no longer says, as one of the version before: it says so.
+            held: wire::held(&copies, self.schemas.newest),
             schema: self.schemas.newest,
             oldest_schema: self.schemas.oldest,
             version: meeting::VERSION.to_owned(),

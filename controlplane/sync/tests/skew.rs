@@ -139,6 +139,34 @@ async fn an_older_global_gets_what_it_knows_and_the_rest_once_it_is_upgraded() {
     until(&east_store, "the mesh", has_members).await;
 }
 
+/// As where a zone goes back, or one of its replicas is of the version before.
+#[tokio::test]
+async fn what_a_zone_no_longer_says_global_no_longer_says_either() {
+    let world = World::start().await;
+    let store = Store::memory();
+    put(&store, offer_with_identities("east")).await;
+    let mut east = zone(&world, "east", &store, Schemas::OURS).await;
+    east.until_connected(true).await;
+    until(&world.store, "east's offer", |store| has_identities(store, "east")).await;
+    east.leads.send_replace(false);
+    east.until_connected(false).await;
+
+    // The same, as far as the version before knows it.
+    let key = ObjectKey::in_mesh(Kind::MeshZone, "default", "east");
+    let mut offer = Object::clone(&store.get(&key).unwrap());
+    if let Spec::MeshZone(spec) = &mut offer.spec {
+        spec.identities = None;
+    }
+    let store = Store::memory();
+    store.put_copy(offer).await.unwrap();
+    let mut east = zone(&world, "east", &store, OLD).await;
+    east.until_connected(true).await;
+    until(&world.store, "east's offer as it is now", |store| {
+        store.get(&key).is_some() && !has_identities(store, "east")
+    })
+    .await;
+}
+
 /// Opens a stream as a zone that says this of its schemas.
 async fn raw(
     world: &World,

@@ -11,7 +11,7 @@ use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use ursa_crds::{KINDS, Kind, Object, ObjectKey, Problem, schema};
+use ursa_crds::{KINDS, Kind, Object, ObjectKey, Problem};
 
 use super::wire::{PRIVATE_TYPE, SECRET_TYPE};
 use super::{Cluster, KubernetesError, is_there, status, wire};
@@ -209,14 +209,15 @@ impl Cluster {
     /// Takes what the API server holds now; returns what is known then, which may be newer. What is wrong leaves the last
     /// state as it is.
     pub(super) fn take(&self, kind: Kind, stored: &DynamicObject) -> Result<Arc<Object>, Vec<Problem>> {
-        let object = schema::check(kind, &stored.data, self.schema)
-            .and_then(|()| wire::decode(kind, stored, &self.namespace))
+        let object = wire::understand(kind, stored, &self.namespace, self.schema)
             .map_err(|problem| vec![explained(problem)]);
         let place = Place::of(kind, stored);
         let mut known = self.views.known();
         let key = match &object {
             Ok(object) => object.key(),
-            Err(problems) => known.keys.get(&place).cloned().ok_or_else(|| problems.clone())?,
+            Err(problems) => (known.keys.get(&place).cloned())
+                .or_else(|| wire::written_key(kind, stored, &self.namespace))
+                .ok_or_else(|| problems.clone())?,
         };
         if let Some(former) = known.keys.insert(place.clone(), key.clone()).filter(|former| *former != key) {
             // It went to another mesh.

@@ -43,15 +43,15 @@ fn reached(stored: &DynamicObject) -> Option<Value> {
 }
 
 /// Whether users look for a condition of objects of this kind: they write them, and here.
-fn has_condition(kind: Kind, stored: &DynamicObject) -> bool {
-    kind.info().owner.is_users() && kind != Kind::Secret && !wire::is_copy(stored)
+fn has_condition(kind: Kind, stored: &DynamicObject, system: &str) -> bool {
+    kind.info().owner.is_users() && kind != Kind::Secret && !wire::is_copy(kind, stored, system)
 }
 
 /// Says whether an object is accepted; only if that is not what it says.
 pub(super) fn tell(cluster: &Cluster, kind: Kind, stored: &DynamicObject, problems: &[Problem]) {
     let status = match kind {
         Kind::ZoneIngress => reached(stored),
-        kind if has_condition(kind, stored) => status(stored, problems, Timestamp::now()),
+        kind if has_condition(kind, stored, &cluster.namespace) => status(stored, problems, Timestamp::now()),
         _ => None,
     };
     let Some(status) = status else { return };

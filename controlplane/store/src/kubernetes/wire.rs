@@ -1,7 +1,8 @@
 //! An object as the API server holds it. Pure.
 //!
 //! The namespace of the system is the empty one here, as on machines without Kubernetes. A copy of another store's object
-//! has a name of its own there, so that it never meets a user's; its annotations say what it is a copy of.
+//! has a name of its own there, so that it never meets a user's; its annotations say what it is a copy of. What is in a user's
+//! namespace is no copy, whatever its annotations say.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,10 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use ursa_crds::{API_VERSION, Kind, Object, ObjectKey, Owner, Problem, Scope, decode_value};
+use ursa_crds::{
+    API_VERSION, DEFAULT_MESH, Kind, Meta, Object, ObjectKey, Owner, Problem, Scope, decode_known,
+    decode_value, schema,
+};
 
 /// The types of the Secrets that the store reads.
 pub(super) const SECRET_TYPE: &str = "ursamesh.io/secret";
@@ -102,47 +106,107 @@ pub(super) fn stored_version(stored: &DynamicObject) -> u64 {
 
 /// As the store holds it. The problem names the field that cannot be read.
 pub(super) fn decode(kind: Kind, stored: &DynamicObject, system: &str) -> Result<Object, Problem> {
+    finish(decode_value(&document(kind, stored)?)?, system)
+}
+
+/// The same as a version that knows no more than a schema. What users write is refused if it has more. What control planes
+/// write is taken without it: a later version may have, and whoever it came from, or the zone itself, says it again.
+pub(super) fn understand(
+    kind: Kind,
+    stored: &DynamicObject,
+    system: &str,
+    schema: u32,
+) -> Result<Object, Problem> {
+    if !schema::knows(kind, schema) || !is_of_control_planes(kind, stored, system) {
+        schema::check(kind, &stored.data, schema)?;
+        return decode(kind, stored, system);
+    }
+    let mut document = document(kind, stored)?;
+    let later = schema::check(kind, &document, schema);
+    schema::prune(kind, &mut document, schema);
+    let (object, unknown) = decode_known(&document)?;
+    let later = later.and(unknown.map_or(Ok(()), |path| Err(Problem::new(path, "unknown field"))));
+    if !schema::stands_without_later(&object) {
+        later?;
+    }
+    finish(object, system)
+}
+
+/// The key of what control planes wrote and this one cannot read: it can be replaced all the same.
+pub(super) fn written_key(kind: Kind, stored: &DynamicObject, system: &str) -> Option<ObjectKey> {
+    if !is_of_control_planes(kind, stored, system) {
+        return None;
+    }
+    let mesh = match kind.info().scope {
+        Scope::Global => "",
+        Scope::Mesh => stored.data.pointer("/spec/mesh").map_or(Some(DEFAULT_MESH), Value::as_str)?,
+    };
+    let mut meta = Meta {
+        name: stored.metadata.name.clone()?,
+        namespace: stored.metadata.namespace.clone().unwrap_or_default(),
+        annotations: stored.metadata.annotations.clone().unwrap_or_default(),
+        ..Meta::default()
+    };
+    restore(&mut meta, kind, mesh, system).ok()?;
+    Some(ObjectKey { kind, mesh: mesh.to_owned(), namespace: meta.namespace, name: meta.name })
+}
+
+fn document(kind: Kind, stored: &DynamicObject) -> Result<Value, Problem> {
     let meta = &stored.metadata;
     let mut document = json!({"apiVersion": API_VERSION, "kind": kind.info().name, "metadata": meta});
     if kind == Kind::Secret {
         let mesh = meta.labels.as_ref().and_then(|labels| labels.get(MESH_LABEL));
-        let mesh = mesh.map_or(ursa_crds::DEFAULT_MESH, String::as_str);
+        let mesh = mesh.map_or(DEFAULT_MESH, String::as_str);
         document["spec"] = json!({"mesh": mesh, "value": secret_value(stored)?});
     } else {
         document["spec"] = stored.data.get("spec").cloned().unwrap_or(Value::Null);
     }
-    let mut object = decode_value(&document)?;
+    Ok(document)
+}
+
+fn finish(mut object: Object, system: &str) -> Result<Object, Problem> {
+    let kind = object.kind();
     if kind == Kind::Secret {
         object.meta.labels.remove(MESH_LABEL);
         // The API server counts no generations of Secrets.
         object.meta.generation = 1;
     }
-    if object.meta.namespace == system {
-        object.meta.namespace.clear();
-    }
-    if let Some(origin) = object.meta.annotations.remove(ORIGIN) {
-        restore(&mut object, &origin)?;
-    } else if kind == Kind::MeshZone {
-        let mesh = object.spec.mesh().unwrap_or_default();
-        if let Some(zone) = object.meta.name.strip_suffix(mesh).and_then(|name| name.strip_suffix('.')) {
-            object.meta.name = zone.to_owned();
-        }
-    }
+    restore(&mut object.meta, kind, object.spec.mesh().unwrap_or_default(), system)?;
     object.meta.resource_version = version(&object);
     Ok(object)
 }
 
-fn restore(object: &mut Object, origin: &str) -> Result<(), Problem> {
+/// What the object, or the one that it is a copy of, is called here.
+fn restore(meta: &mut Meta, kind: Kind, mesh: &str, system: &str) -> Result<(), Problem> {
+    if meta.namespace == system {
+        meta.namespace.clear();
+    }
+    let origin = meta.annotations.remove(ORIGIN);
+    if let Some(origin) = origin.filter(|_| meta.namespace.is_empty()) {
+        return restore_owners(meta, kind, &origin);
+    }
+    if kind == Kind::MeshZone
+        && let Some(zone) = meta.name.strip_suffix(mesh).and_then(|name| name.strip_suffix('.'))
+    {
+        meta.name = zone.to_owned();
+    }
+    Ok(())
+}
+
+fn restore_owners(meta: &mut Meta, kind: Kind, origin: &str) -> Result<(), Problem> {
     let problem =
         || Problem::new(format!("metadata.annotations[{ORIGIN}]"), "is not what a control plane wrote");
     let origin: Value = serde_json::from_str(origin).map_err(|_| problem())?;
     let text = |field: &str| origin[field].as_str().map(str::to_owned).ok_or_else(problem);
-    (object.meta.name, object.meta.namespace, object.meta.uid) =
-        (text("name")?, text("namespace")?, text("uid")?);
-    object.meta.generation = origin["generation"].as_u64().ok_or_else(problem)?;
+    let name = text("name")?;
+    if !kind.info().namespaced && name != meta.name {
+        return Err(problem());
+    }
+    (meta.name, meta.namespace, meta.uid) = (name, text("namespace")?, text("uid")?);
+    meta.generation = origin["generation"].as_u64().ok_or_else(problem)?;
     let created: Option<Timestamp> =
         serde_json::from_value(origin["created"].clone()).map_err(|_| problem())?;
-    object.meta.created = created;
+    meta.created = created;
     Ok(())
 }
 
@@ -161,14 +225,27 @@ pub(super) fn is_of_operator(kind: Kind, stored: &DynamicObject) -> bool {
 
 /// Whether it is of a kind that zones own and in a namespace of somebody else.
 pub(super) fn is_out_of_place(kind: Kind, stored: &DynamicObject, system: &str) -> bool {
-    kind.info().namespaced
-        && kind.info().owner == Owner::Zone
-        && stored.metadata.namespace.as_deref() != Some(system)
+    kind.info().owner == Owner::Zone && is_of_users(kind, stored, system)
+}
+
+/// Whether it is in a namespace of users.
+fn is_of_users(kind: Kind, stored: &DynamicObject, system: &str) -> bool {
+    kind.info().namespaced && stored.metadata.namespace.as_deref() != Some(system)
 }
 
 /// Whether it is a copy of another store's object.
-pub(super) fn is_copy(stored: &DynamicObject) -> bool {
-    stored.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(ORIGIN))
+pub(super) fn is_copy(kind: Kind, stored: &DynamicObject, system: &str) -> bool {
+    let annotations = stored.metadata.annotations.as_ref();
+    !is_of_users(kind, stored, system) && annotations.is_some_and(|all| all.contains_key(ORIGIN))
+}
+
+/// Whether only control planes write it: it is a copy, or what a zone says of itself.
+fn is_of_control_planes(kind: Kind, stored: &DynamicObject, system: &str) -> bool {
+    match kind.info().owner {
+        Owner::Global => is_copy(kind, stored, system),
+        Owner::Zone => !is_of_users(kind, stored, system) && !is_of_operator(kind, stored),
+        Owner::GlobalOnly | Owner::ZoneOnly | Owner::ZoneObserved | Owner::GlobalObserved => false,
+    }
 }
 
 /// The Secret that holds a private value.
@@ -189,3 +266,6 @@ pub(super) fn read_private(secret: Secret) -> Option<(String, Vec<u8>)> {
     let name = String::from_utf8(data.remove(NAME)?.0).ok()?;
     Some((name, data.remove(VALUE)?.0))
 }
+
+#[cfg(test)]
+mod tests;

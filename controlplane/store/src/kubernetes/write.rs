@@ -1,5 +1,6 @@
 //! Writes: one after the other, each answered once the API server has taken it and readers see it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
@@ -7,7 +8,7 @@ use kube::Error;
 use kube::api::{Api, DeleteParams, DynamicObject, ObjectMeta, PostParams, Preconditions};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use ursa_crds::{Kind, Meta, Object, ObjectKey, schema};
+use ursa_crds::{Kind, Meta, Object, ObjectKey, decode_value, schema};
 
 use super::follow::Place;
 use super::{Cluster, is_there, restore, texts, wire};
@@ -57,6 +58,7 @@ pub(super) async fn put(
     expected: Option<u64>,
     is_copy: bool,
 ) -> Result<Written, StoreError> {
+    let object = &*as_known(object, cluster.schema)?;
     let key = object.key();
     for _ in 0..ATTEMPTS {
         let current = current(cluster, &key);
@@ -89,6 +91,17 @@ pub(super) async fn put(
     Err(StoreError::Unreachable(format!("{key} is changed by others again and again")))
 }
 
+/// What of an object is of a schema, as a version that knows no more would have it.
+fn as_known(object: &Object, schema: u32) -> Result<Cow<'_, Object>, StoreError> {
+    if schema::unknown_in(object, schema).is_empty() {
+        return Ok(Cow::Borrowed(object));
+    }
+    let mut document = object.to_stored_value();
+    schema::prune(object.kind(), &mut document, schema);
+    let spec = decode_value(&document).map_err(|problem| StoreError::Refused(problem.to_string()))?.spec;
+    Ok(Cow::Owned(Object { meta: object.meta.clone(), spec }))
+}
+
 /// Creates it, or replaces what is in its place, as far as that is known here.
 async fn write(
     cluster: &Cluster,
@@ -97,8 +110,7 @@ async fn write(
     is_copy: bool,
 ) -> Result<DynamicObject, Error> {
     let key = object.key();
-    let mut document = wire::encode(object, is_copy, &cluster.namespace);
-    schema::prune(key.kind, &mut document, cluster.schema);
+    let document = wire::encode(object, is_copy, &cluster.namespace);
     let wanted: DynamicObject = serde_json::from_value(document).map_err(Error::SerdeError)?;
     let namespace = wanted.metadata.namespace.clone().unwrap_or_default();
     let api = cluster.api(key.kind, &namespace);
