@@ -54,7 +54,7 @@ test: build ## all tests, with real Envoys, a real Redis and a real Kubernetes c
 
 .PHONY: test-long
 test-long: build ## the tests on the cluster with many more rounds of what must never fail (about half an hour)
-	@$(WITH_TOOLS) $(WITH_CLUSTER) $(WITH_IMAGES) URSA_TEST_LONG=1 cargo test --workspace --no-fail-fast --test 'kind*' --test zones -- --nocapture
+	@$(WITH_TOOLS) $(WITH_CLUSTER) $(WITH_IMAGES) URSA_TEST_LONG=1 cargo test --workspace --no-fail-fast --test 'kind*' --test zones -- --nocapture --include-ignored
 
 .PHONY: images
 images: ## makes the images of Ursa from a release build, with the machine's Docker; URSA_TAG (dev), URSA_IMAGE_PREFIX

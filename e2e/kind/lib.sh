@@ -18,9 +18,10 @@ LOGS=$KIND_CACHE/logs
 ENGINE_DATA=$KIND_CACHE/engine
 ENGINE_RUN=${URSA_KIND_RUN:-/run/ursa-kind} # sockets and process ids of our own engine: one a machine
 ENGINE_SOCKET=unix://$ENGINE_RUN/docker.sock
-# The network of nodes and virtual machines: with a subnet of our choice, in which a machine keeps its address.
+# The network of nodes and virtual machines: with subnets of our choice, in which a machine keeps its addresses.
 NETWORK=ursa-kind
 SUBNET=10.99.0.0/16
+SUBNET6=fd99:7572:7361::/64
 export KIND_EXPERIMENTAL_DOCKER_NETWORK=$NETWORK
 NODE_IMAGE=ursa/kind-node:$KUBERNETES
 

@@ -13,6 +13,7 @@ pub mod links;
 mod load;
 mod multizone;
 mod net;
+pub mod older;
 mod process;
 mod relay;
 mod repeat;

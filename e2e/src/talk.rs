@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
+use crate::hosts::Family;
 use crate::kind::{Kind, SYSTEM, apply, at, image, kubectl};
 use crate::vm::Vm;
 use crate::vm_zone::{VmZone, Workload};
@@ -115,7 +116,8 @@ impl Talk {
             // A person's browser is not in the mesh.
             let exclude_inbound_ports = "22,5000";
             let mesh = ursa_crds::DEFAULT_MESH;
-            let workload = Workload { mesh, name, services, networking, exclude_inbound_ports };
+            let family = Family::V4;
+            let workload = Workload { mesh, name, services, networking, family, exclude_inbound_ports };
             self.vms.join_workload(vm, &workload).await
         };
         let tags = |service: &str, protocol: &str| json!({"ursamesh.io/service": service, "ursamesh.io/protocol": protocol, "version": "v1"});

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde_json::Value;
 
+use crate::hosts::Family;
 use crate::kind::{Running, run};
 use crate::{binary, envoy, eventually};
 
@@ -26,6 +27,8 @@ pub struct Vm {
     pub name: String,
     /// The IPv4 address, which it keeps.
     pub address: String,
+    /// The IPv6 address, which it keeps.
+    pub address_v6: String,
 }
 
 impl Drop for Vm {
@@ -55,9 +58,19 @@ impl Vm {
         files.push(format!("{}/../config/vm:/usr/local/share/ursa", env!("CARGO_MANIFEST_DIR")));
         let arguments: Vec<&str> = ["up", name].into_iter().chain(files.iter().map(String::as_str)).collect();
         // Ended by this value, also if it does not start.
-        let mut vm = Self { name: name.to_owned(), address: String::new() };
-        run(SCRIPT, &arguments, None).await?.trim().clone_into(&mut vm.address);
+        let mut vm = Self { name: name.to_owned(), address: String::new(), address_v6: String::new() };
+        let addresses = run(SCRIPT, &arguments, None).await?;
+        let (v4, v6) = addresses.trim().split_once(' ').with_context(|| addresses.clone())?;
+        (vm.address, vm.address_v6) = (v4.to_owned(), v6.to_owned());
         Ok(vm)
+    }
+
+    /// Its address.
+    pub fn address_of(&self, family: Family) -> &str {
+        match family {
+            Family::V4 => &self.address,
+            Family::V6 => &self.address_v6,
+        }
     }
 
     async fn exec(&self, user: &str, arguments: &[&str], input: Option<&str>) -> anyhow::Result<String> {

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::hosts::Family;
 use crate::vm::Vm;
 use crate::zones::Global;
 
@@ -19,6 +20,8 @@ pub struct Workload<'a> {
     pub services: &'a [&'a str],
     /// Of its Dataplane, besides the address.
     pub networking: Value,
+    /// Of the machine's addresses, that of its Dataplane.
+    pub family: Family,
     /// Ports at which it is reached without the proxy, if not all but SSH's is captured.
     pub exclude_inbound_ports: &'a str,
 }
@@ -107,9 +110,9 @@ install -m 644 config/vm/ursa-cp.service /etc/systemd/system/ && systemctl enabl
 
     /// A workload's machine joins, or joins again as another.
     pub async fn join_workload(&self, vm: &Vm, workload: &Workload<'_>) -> anyhow::Result<()> {
-        let Workload { mesh, name, services, networking, exclude_inbound_ports } = workload;
+        let Workload { mesh, name, services, networking, family, exclude_inbound_ports } = workload;
         let mut networking = networking.clone();
-        networking["address"] = json!(vm.address);
+        networking["address"] = json!(vm.address_of(*family));
         let resource = json!({
             "apiVersion": "ursamesh.io/v1alpha1", "kind": "Dataplane", "metadata": {"name": name},
             "spec": {"mesh": mesh, "networking": networking},

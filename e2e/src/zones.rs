@@ -6,15 +6,15 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 
 use crate::kind::{
-    SYSTEM, apply, at, install_control_plane, install_operator, json, kubectl, ursactl, whole_condition,
+    SYSTEM, apply, at, install_control_plane, install_operator, kubectl, ursactl, whole_condition,
 };
-use crate::{eventually, links};
+use crate::{eventually, kind, links};
 
 static CLUSTERS: OnceCell<String> = OnceCell::const_new();
 static INSTALLED: OnceCell<()> = OnceCell::const_new();
@@ -38,7 +38,8 @@ async fn make_clusters() -> anyhow::Result<String> {
 pub async fn install_zones() -> anyhow::Result<()> {
     INSTALLED
         .get_or_try_init(async || {
-            let global = Global::install().await?;
+            Global::install().await?;
+            let global = Global::find().await?;
             tokio::try_join!(links::mend("east"), links::mend("west"))?;
             tokio::try_join!(global.join("east"), global.join("west")).map(drop)
         })
@@ -55,20 +56,31 @@ pub struct Global {
 }
 
 impl Global {
-    async fn install() -> anyhow::Result<Self> {
+    async fn install() -> anyhow::Result<()> {
         at(&cluster("global").await?, async {
             install_operator().await?;
             let address = node_address().await?;
             install_control_plane(&["--mode", "global", "--type", "node-port", "--tls-name", &address]).await
         })
-        .await?;
+        .await
+    }
+
+    /// Installs another one where zones and users look for this one, which is lost.
+    pub async fn replace(&self) -> anyhow::Result<Self> {
+        Self::install().await?;
+        let ports = self.node_ports.as_array().into_iter().flatten();
+        let ports: Vec<Value> =
+            ports.map(|port| json!({"port": port["port"], "nodePort": port["nodePort"]})).collect();
+        let patch = json!({"spec": {"ports": ports}}).to_string();
+        let patch = ["--namespace", SYSTEM, "patch", "service", "ursa", "--patch", &patch];
+        at(&cluster("global").await?, kubectl(&patch)).await?;
         Self::find().await
     }
 
     /// That is installed.
     pub async fn find() -> anyhow::Result<Self> {
         at(&cluster("global").await?, async {
-            let service = json(&["--namespace", SYSTEM, "get", "service", "ursa"]).await?;
+            let service = kind::json(&["--namespace", SYSTEM, "get", "service", "ursa"]).await?;
             let files = tempfile::tempdir()?;
             let admin = ["exec", "deployment/ursa-cp", "--", "/usr/local/bin/ursa-cp", "admin-token"];
             let token = kubectl(&[&["--namespace", SYSTEM], &admin[..]].concat()).await?;
@@ -133,8 +145,22 @@ impl Global {
             install_control_plane(&[&["--mode", "zone", "--zone", zone], &global[..]].concat()),
         )
         .await?;
-        connected(zone, "True").await?;
+        let told = connected(zone, "True").await?;
+        if told["message"].as_str().is_some_and(|message| message.contains("another store than before")) {
+            self.adopt().await?;
+        }
         at(&cluster(zone).await?, install_ingress()).await
+    }
+
+    /// Takes the place of another one, which a run that was killed has lost.
+    async fn adopt(&self) -> anyhow::Result<()> {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let file = |name: &str| std::fs::read_to_string(self.files.path().join(name));
+        let authority = reqwest::Certificate::from_pem_bundle(file("ca.pem")?.as_bytes())?;
+        let client = reqwest::Client::builder().tls_certs_only(authority).no_proxy().build()?;
+        let adoption = client.post(format!("{}/adoption", self.url("https-api")?));
+        adoption.bearer_auth(file("token")?.trim()).send().await?.error_for_status()?;
+        Ok(())
     }
 }
 
@@ -159,7 +185,7 @@ pub async fn connected(zone: &str, status: &str) -> anyhow::Result<Value> {
     at(
         &cluster(zone).await?,
         eventually(&what, Duration::from_mins(3), async || {
-            let of = json(&["--namespace", SYSTEM, "get", "controlplane", "ursa"]).await?;
+            let of = kind::json(&["--namespace", SYSTEM, "get", "controlplane", "ursa"]).await?;
             let found = whole_condition(&of, "ConnectedToGlobal").filter(|found| found["status"] == status);
             found.cloned().with_context(|| of["status"].to_string())
         }),

@@ -2,6 +2,7 @@
 
 mod zones {
     mod across;
+    mod backup;
     mod faults;
     mod follow;
     mod ingresses;
@@ -9,5 +10,6 @@ mod zones {
     mod rotation;
     mod talk;
     mod truth;
+    mod upgrade;
     mod world;
 }

@@ -71,13 +71,11 @@ impl Subscriber {
     pub(crate) fn is_cause(&self, suspect: &Suspect<'_>, key: &ResourceKey) -> bool {
         let told = self.sender.borrow();
         let resource = told.as_ref().and_then(|told| told.resources.get(key));
-        match resource.and_then(|resource| self.causes.get(&Arc::as_ptr(resource).addr())) {
-            Some((_, changes)) => suspect.is_behind(key, changes),
-            None => {
-                let sequence = self.began.unwrap_or(u64::MAX);
-                suspect.is_behind(key, &Changes { sequence, ..Changes::default() })
-            }
+        if let Some((_, changes)) = resource.and_then(|r| self.causes.get(&Arc::as_ptr(r).addr())) {
+            return suspect.is_behind(key, changes);
         }
+        let sequence = self.began.unwrap_or(u64::MAX);
+        suspect.is_behind(key, &Changes { sequence, ..Changes::default() })
     }
 
     /// Nobody watches any more what is behind what it goes on with.

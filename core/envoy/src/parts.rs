@@ -9,8 +9,14 @@ use crate::resource::Resource;
 #[derive(Debug)]
 pub(crate) struct Parts<T> {
     /// By the part's place in memory, which stays its own while it is referred to.
-    known: HashMap<(usize, bool), (Weak<T>, Vec<Weak<Resource>>)>,
+    known: HashMap<(usize, bool), Made<T>>,
     sweep_at: usize,
+}
+
+#[derive(Debug)]
+struct Made<T> {
+    of: Weak<T>,
+    resources: Vec<Weak<Resource>>,
 }
 
 impl<T> Default for Parts<T> {
@@ -22,17 +28,17 @@ impl<T> Default for Parts<T> {
 impl<T> Parts<T> {
     /// What was made of this part, if all of it is alive.
     pub(crate) fn get(&self, part: &Arc<T>, captured: bool) -> Option<Vec<Arc<Resource>>> {
-        let (_, made) = self.known.get(&(Arc::as_ptr(part).addr(), captured))?;
-        made.iter().map(Weak::upgrade).collect()
+        let made = self.known.get(&(Arc::as_ptr(part).addr(), captured))?;
+        made.resources.iter().map(Weak::upgrade).collect()
     }
 
     /// This was made of it.
     pub(crate) fn set(&mut self, part: &Arc<T>, captured: bool, made: &[Arc<Resource>]) {
         if self.known.len() >= self.sweep_at.max(64) {
-            self.known.retain(|_, (part, _)| part.strong_count() > 0);
+            self.known.retain(|_, made| made.of.strong_count() > 0);
             self.sweep_at = self.known.len() * 2;
         }
-        let made = made.iter().map(Arc::downgrade).collect();
-        self.known.insert((Arc::as_ptr(part).addr(), captured), (Arc::downgrade(part), made));
+        let made = Made { of: Arc::downgrade(part), resources: made.iter().map(Arc::downgrade).collect() };
+        self.known.insert((Arc::as_ptr(part).addr(), captured), made);
     }
 }

@@ -94,7 +94,7 @@ pub(crate) async fn load(url: &str, anew: bool, callers: u32) -> anyhow::Result<
             while !stop.load(Ordering::Relaxed) {
                 match ask(&client, &url).await {
                     Ok(_) => answered += 1,
-                    Err(error) => failures.push(error),
+                    Err(error) => failures.push(json!({"error": error, "at": now()})),
                 }
             }
             (answered, failures)

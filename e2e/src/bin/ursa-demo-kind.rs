@@ -14,7 +14,7 @@ const CLUSTERS: [&str; 3] = ["global", "east", "west"];
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run().await {
+    match Box::pin(run()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ursa-demo-kind: {error:#}");

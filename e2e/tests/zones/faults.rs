@@ -14,12 +14,12 @@ use super::world::{EAST, WEST, World};
 const STARTED: Duration = Duration::from_mins(3);
 
 /// What is only there, so that only that zone's proxies judge its callers.
-fn server(zone: &str) -> &'static str {
+pub(super) fn server(zone: &str) -> &'static str {
     if zone == EAST { "web" } else { "far" }
 }
 
 /// In both zones a server of its own, and two that call.
-async fn populate(world: &World) -> anyhow::Result<()> {
+pub(super) async fn populate(world: &World) -> anyhow::Result<()> {
     let kind = &world.kind;
     world.populate(WEST, server(WEST)).await?;
     for zone in [EAST, WEST] {
@@ -30,7 +30,7 @@ async fn populate(world: &World) -> anyhow::Result<()> {
 }
 
 /// Callers in both zones, of both zones.
-async fn load(world: &World) -> anyhow::Result<Vec<Running>> {
+pub(super) async fn load(world: &World) -> anyhow::Result<Vec<Running>> {
     let kind = &world.kind;
     let mut all = Vec::new();
     for zone in [EAST, WEST] {
@@ -43,7 +43,7 @@ async fn load(world: &World) -> anyhow::Result<Vec<Running>> {
     Ok(all)
 }
 
-async fn answered_all(load: Vec<Running>) -> anyhow::Result<()> {
+pub(super) async fn answered_all(load: Vec<Running>) -> anyhow::Result<()> {
     for calls in load {
         calls.answered_all().await?;
     }
@@ -51,13 +51,13 @@ async fn answered_all(load: Vec<Running>) -> anyhow::Result<()> {
 }
 
 /// The guest of a zone calls the server there, once.
-async fn guest_calls(world: &World, zone: &str) -> anyhow::Result<()> {
+pub(super) async fn guest_calls(world: &World, zone: &str) -> anyhow::Result<()> {
     let url = format!("http://{}/", server(zone));
     world.in_zone(zone, world.kind.call("guest", &url)).await.map(drop)
 }
 
 /// Everything of the mesh and of zones that a cluster holds: its UID there, by kind and name.
-async fn held(world: &World, cluster: &str) -> anyhow::Result<BTreeMap<String, String>> {
+pub(super) async fn held(world: &World, cluster: &str) -> anyhow::Result<BTreeMap<String, String>> {
     let kinds = "meshes,trafficpermissions,trafficroutes,meshzones,zoneingresses,zones";
     let all = world.in_zone(cluster, json(&["get", kinds, "--all-namespaces"])).await?;
     let mesh = world.kind.name.as_str();
@@ -73,7 +73,7 @@ async fn held(world: &World, cluster: &str) -> anyhow::Result<BTreeMap<String, S
     Ok(held)
 }
 
-async fn all_held(world: &World) -> anyhow::Result<Vec<BTreeMap<String, String>>> {
+pub(super) async fn all_held(world: &World) -> anyhow::Result<Vec<BTreeMap<String, String>>> {
     let mut all = Vec::new();
     for cluster in ["global", EAST, WEST] {
         all.push(held(world, cluster).await?);
@@ -82,14 +82,17 @@ async fn all_held(world: &World) -> anyhow::Result<Vec<BTreeMap<String, String>>
 }
 
 /// Each cluster holds the very objects that it held before; so none was deleted, or deleted and made anew.
-async fn nothing_was_lost(world: &World, before: &[BTreeMap<String, String>]) -> anyhow::Result<()> {
+pub(super) async fn nothing_was_lost(
+    world: &World,
+    before: &[BTreeMap<String, String>],
+) -> anyhow::Result<()> {
     let after = all_held(world).await?;
     anyhow::ensure!(before == after, "before: {before:#?}; after: {after:#?}");
     Ok(())
 }
 
 /// A policy says that it is not known whether a zone enforces it, and since when.
-async fn is_unknown(world: &World, policy: &str, zone: &str) -> anyhow::Result<()> {
+pub(super) async fn is_unknown(world: &World, policy: &str, zone: &str) -> anyhow::Result<()> {
     eventually(&format!("{policy} is not known to be in force in {zone}"), SOON * 2, async || {
         let told = world.told(policy, "Programmed").await?;
         let message = told["message"].as_str().unwrap_or_default();
@@ -183,6 +186,16 @@ async fn the_way_is_long(world: &World, zone: &str, delay: Duration) -> anyhow::
     nothing_was_lost(world, &before).await
 }
 
+/// A zone is connected again, and has all that global has.
+pub(super) async fn comes_back(world: &World, zone: &str) -> anyhow::Result<()> {
+    eventually(&format!("{zone} is Online"), STARTED, async || {
+        let seen = world.inspected(zone).await?;
+        anyhow::ensure!(seen["state"] == "Online" && seen["secondsBehind"] == 0, "{seen}");
+        Ok(())
+    })
+    .await
+}
+
 /// Zones without global: traffic goes on, also for a pod that is new, and when global is there again all agree.
 async fn global_is_away(world: &World, name: &str, halted: Halted) -> anyhow::Result<()> {
     let kind = &world.kind;
@@ -195,12 +208,7 @@ async fn global_is_away(world: &World, name: &str, halted: Halted) -> anyhow::Re
     drop(halted);
     eventually("global answers", STARTED, async || world.inspected(EAST).await).await?;
     for zone in [EAST, WEST] {
-        eventually(&format!("{zone} is Online"), STARTED, async || {
-            let seen = world.inspected(zone).await?;
-            anyhow::ensure!(seen["state"] == "Online" && seen["secondsBehind"] == 0, "{seen}");
-            Ok(())
-        })
-        .await?;
+        comes_back(world, zone).await?;
     }
     println!("figure: global's cluster runs again, until both zones are in step: {:.1?}", begun.elapsed());
     let url = format!("http://{}.mesh/", kind.service(name));

@@ -1,8 +1,11 @@
 //! A zone of virtual machines in one mesh with the clusters, set up as the README says.
 
+use std::net::IpAddr;
+
 use anyhow::Context as _;
 use serde_json::{Value, json};
 use ursa_e2e::eventually;
+use ursa_e2e::hosts::Family;
 use ursa_e2e::kind::{SOON, kubectl};
 use ursa_e2e::vm::Vm;
 use ursa_e2e::vm_zone::{VmZone, Workload};
@@ -10,13 +13,14 @@ use ursa_e2e::vm_zone::{VmZone, Workload};
 use super::truth::programmed_means_enforced;
 use super::world::{EAST, WEST, World};
 
-const ZONE: &str = "vms";
 /// Where its server answers by HTTP.
 const TILL: &str = "http://till.mesh:8080/";
 
 /// The zone, a server `till` and a client `walker`.
 struct Machines {
     zone: VmZone,
+    /// Of the addresses of both.
+    family: Family,
     till: Vm,
     walker: Vm,
 }
@@ -26,10 +30,11 @@ fn inbound(service: &str, port: u16, protocol: &str) -> Value {
 }
 
 impl Machines {
-    async fn start() -> anyhow::Result<Self> {
+    async fn start(zone: &'static str, family: Family) -> anyhow::Result<Self> {
+        let [till, walker] = ["till", "walker"].map(|name| format!("ursa-{zone}-{name}"));
         let (zone, till, walker) =
-            tokio::try_join!(VmZone::start(ZONE), Vm::start("ursa-vms-till"), Vm::start("ursa-vms-walker"))?;
-        Ok(Self { zone, till, walker })
+            tokio::try_join!(VmZone::start(zone), Vm::start(&till), Vm::start(&walker))?;
+        Ok(Self { zone, family, till, walker })
     }
 
     fn all(&self) -> [&Vm; 4] {
@@ -38,7 +43,7 @@ impl Machines {
 
     async fn join_all(&self, world: &World) -> anyhow::Result<()> {
         self.zone.join_global(&world.global).await?;
-        world.until_state(ZONE, "Online").await?;
+        world.until_state(self.zone.zone, "Online").await?;
         self.till.service("ursa-e2e-app serve --name till --http 8080 --banner 9000").await?;
         let inbounds = json!([inbound("till", 8080, "http"), inbound("till", 9000, "tcp")]);
         let till = Workload {
@@ -46,6 +51,7 @@ impl Machines {
             name: "till",
             services: &["till"],
             networking: json!({"capture": {}, "inbound": inbounds}),
+            family: self.family,
             exclude_inbound_ports: "22",
         };
         // It calls by a port of its own at first, as programs without capture do.
@@ -67,9 +73,22 @@ impl Machines {
             name: "walker",
             services: &["walker"],
             networking,
+            family: self.family,
             exclude_inbound_ports: "22",
         };
         self.zone.join_workload(&self.walker, &walker).await
+    }
+
+    /// A machine finds services of other zones at addresses like its own.
+    async fn names_are_of_its_family(&self, service: &str) -> anyhow::Result<()> {
+        eventually(&format!("{service}.mesh has an address"), SOON * 2, async || {
+            let found = self.walker.workload(&["resolve", &format!("{service}.mesh")]).await?;
+            let addresses: Vec<IpAddr> = serde_json::from_value(found["addresses"].clone())?;
+            let own = |address: &IpAddr| address.is_ipv6() == (self.family == Family::V6);
+            anyhow::ensure!(!addresses.is_empty() && addresses.iter().all(own), "{found}");
+            Ok(())
+        })
+        .await
     }
 }
 
@@ -113,11 +132,21 @@ impl Caller<'_> {
     }
 }
 
-/// A server: its service, and where HTTP and the one that speaks first are.
+/// A server: its service, where HTTP and the one that speaks first are, and of which family its own address is.
 struct Server {
     service: String,
     http: String,
     banner: String,
+    family: Family,
+}
+
+/// In which version of IP a server got a call from its own proxy, by where from.
+fn delivered_by(answer: &Value) -> Option<Family> {
+    match answer["peer"].as_str()? {
+        "127.0.0.6" => Some(Family::V4),
+        "::6" => Some(Family::V6),
+        _ => None,
+    }
 }
 
 /// The same whoever calls whom: refused, allowed by one object, known by name, refused by another, and never heard by strangers.
@@ -131,6 +160,7 @@ async fn permissions_hold(world: &World, caller: Caller<'_>, server: &Server) ->
     let answer = caller.answered(world, &server.http).await?;
     let known = answer["caller"].as_str().unwrap_or_default();
     anyhow::ensure!(known.contains(&format!("/service/{own}/")), "{answer}");
+    anyhow::ensure!(delivered_by(&answer) == Some(server.family), "{answer}");
     let heard = caller.run(world, &["listen", &server.banner]).await?;
     anyhow::ensure!(heard["heard"].as_str().is_some_and(|heard| !heard.is_empty()), "{heard}");
     world.programmed("call", "30s").await?;
@@ -174,15 +204,15 @@ async fn machines_start_alone(world: &World, machines: &Machines, till: &Server)
     );
     Caller::Pod.answered(world, &till.http).await?;
     machines.zone.plane.boot().await?;
-    world.until_state(ZONE, "Online").await?;
+    world.until_state(machines.zone.zone, "Online").await?;
     world.at_global(kind.delete_policy("trafficpermission", "all")).await?;
     walker.refused(world, &till.http).await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn machines_and_pods_are_one_mesh() -> anyhow::Result<()> {
-    let world = World::start("machines").await?;
-    let machines = Machines::start().await?;
+/// Machines of such addresses; what pods and zones have among themselves stays as it is.
+async fn are_one_mesh_with_pods(test: &str, zone: &'static str, family: Family) -> anyhow::Result<()> {
+    let world = World::start(test).await?;
+    let machines = Machines::start(zone, family).await?;
     let result = async {
         machines.join_all(&world).await?;
         let kind = &world.kind;
@@ -190,9 +220,14 @@ async fn machines_and_pods_are_one_mesh() -> anyhow::Result<()> {
             service: kind.service("web"),
             http: format!("http://{}.mesh/", kind.service("web")),
             banner: format!("{}.mesh:9000", kind.service("web")),
+            family: Family::V4,
         };
-        let till =
-            Server { service: "till".to_owned(), http: TILL.to_owned(), banner: "till.mesh:9000".to_owned() };
+        let till = Server {
+            service: "till".to_owned(),
+            http: TILL.to_owned(),
+            banner: "till.mesh:9000".to_owned(),
+            family,
+        };
         let walker = Caller::Machine(&machines.walker);
         // Without capture: by the port that the Dataplane names.
         world.at_global(kind.judge("call", "Allow", "walker", &web.service)).await?;
@@ -201,6 +236,7 @@ async fn machines_and_pods_are_one_mesh() -> anyhow::Result<()> {
         walker.refused(&world, "http://127.0.0.1:18080/").await?;
         // Joining again changes it.
         machines.join_walker(&world, json!({"capture": {}})).await?;
+        machines.names_are_of_its_family(&web.service).await?;
 
         for (what, caller, server) in [
             ("pod to machine", Caller::Pod, &till),
@@ -215,6 +251,17 @@ async fn machines_and_pods_are_one_mesh() -> anyhow::Result<()> {
     }
     .await;
     world.keep_machines(&result, &machines.all()).await;
-    world.at_global(kubectl(&["delete", "zone", ZONE, "--ignore-not-found"])).await?;
+    world.at_global(kubectl(&["delete", "zone", zone, "--ignore-not-found"])).await?;
     world.end(result).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn machines_and_pods_are_one_mesh() -> anyhow::Result<()> {
+    are_one_mesh_with_pods("machines", "vms", Family::V4).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes: make test-long"]
+async fn machines_by_ipv6_and_pods_are_one_mesh() -> anyhow::Result<()> {
+    are_one_mesh_with_pods("machines6", "vms6", Family::V6).await
 }

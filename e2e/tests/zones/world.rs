@@ -180,6 +180,15 @@ impl World {
     }
 
     pub(super) async fn end(self, result: anyhow::Result<()>) -> anyhow::Result<()> {
+        self.end_after(result, async |_| Ok(())).await
+    }
+
+    /// The same where something else is to be brought back first, whatever came of the test.
+    pub(super) async fn end_after(
+        self,
+        result: anyhow::Result<()>,
+        bring_back: impl AsyncFnOnce(&Self) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
         if let Err(error) = &result {
             println!("{error:#}");
             for cluster in ["global", EAST, WEST] {
@@ -187,8 +196,13 @@ impl World {
                     self.in_zone(cluster, async { Ok(self.kind.keep_evidence(cluster).await) }).await?;
                 println!("evidence: {}", bundle.display());
             }
-            return result;
         }
+        let back = bring_back(&self).await;
+        if let (Err(_), Err(error)) = (&result, &back) {
+            println!("what the test has broken is not mended: {error:#}");
+        }
+        result?;
+        back?;
         for zone in [EAST, WEST] {
             let end = ["delete", "namespace", &self.kind.name, "--wait=false", "--ignore-not-found"];
             self.in_zone(zone, kubectl(&end)).await?;
