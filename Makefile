@@ -53,7 +53,7 @@ test: build ## all tests, with real Envoys, a real Redis and a real Kubernetes c
 	@$(WITH_TOOLS) $(WITH_CAPTURE) $(WITH_HELM) $(WITH_CLUSTER) $(WITH_IMAGES) cargo test --workspace --no-fail-fast
 
 .PHONY: test-long
-test-long: build ## the tests on the cluster with many more rounds of what must never fail (about half an hour)
+test-long: build ## the tests on the cluster with many more rounds of what must never fail, and those that take minutes each
 	@$(WITH_TOOLS) $(WITH_CLUSTER) $(WITH_IMAGES) URSA_TEST_LONG=1 cargo test --workspace --no-fail-fast --test 'kind*' --test zones -- --nocapture --include-ignored
 
 .PHONY: images

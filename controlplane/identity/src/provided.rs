@@ -304,4 +304,14 @@ mod tests {
         let first = &pem::texts(&intermediate)[0];
         assert!(refused(first, &request.key_pem).contains("path length 0"));
     }
+
+    #[test]
+    fn of_a_number_only_the_shortest_form_is_taken() {
+        for shortest in [&[0][..], &[1], &[0, 0x80], &[0xff, 0x7f], &[0x7f, 0xff]] {
+            assert!(is_shortest(shortest), "{shortest:?}");
+        }
+        for longer in [&[][..], &[0, 1], &[0, 0, 0x80], &[0xff, 0x80]] {
+            assert!(!is_shortest(longer), "{longer:?}");
+        }
+    }
 }

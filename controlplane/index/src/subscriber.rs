@@ -71,7 +71,7 @@ impl Subscriber {
     pub(crate) fn is_cause(&self, suspect: &Suspect<'_>, key: &ResourceKey) -> bool {
         let told = self.sender.borrow();
         let resource = told.as_ref().and_then(|told| told.resources.get(key));
-        if let Some((_, changes)) = resource.and_then(|r| self.causes.get(&Arc::as_ptr(r).addr())) {
+        if let Some((_, changes)) = resource.and_then(|resource| self.causes.get(&place(resource))) {
             return suspect.is_behind(key, changes);
         }
         let sequence = self.began.unwrap_or(u64::MAX);
@@ -114,14 +114,19 @@ impl Subscriber {
             }
             for (before, after) in differences {
                 if let Some(before) = before {
-                    self.causes.remove(&Arc::as_ptr(before).addr());
+                    self.causes.remove(&place(before));
                 }
                 if let Some(after) = after {
-                    self.causes.insert(Arc::as_ptr(after).addr(), (after.clone(), causes.clone()));
+                    self.causes.insert(place(after), (after.clone(), causes.clone()));
                 }
             }
         }
         self.sender.send_replace(Some(Arc::new(snapshot)));
         true
     }
+}
+
+/// In memory: a resource's own while it is held.
+fn place(resource: &Arc<Resource>) -> usize {
+    Arc::as_ptr(resource).addr()
 }

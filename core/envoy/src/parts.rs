@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
+use ursa_model::Sweep;
+
 use crate::resource::Resource;
 
 /// Resources by the part that they were made of, and whether traffic is captured. Both are held weakly.
@@ -10,7 +12,7 @@ use crate::resource::Resource;
 pub(crate) struct Parts<T> {
     /// By the part's place in memory, which stays its own while it is referred to.
     known: HashMap<(usize, bool), Made<T>>,
-    sweep_at: usize,
+    sweep: Sweep,
 }
 
 #[derive(Debug)]
@@ -21,7 +23,7 @@ struct Made<T> {
 
 impl<T> Default for Parts<T> {
     fn default() -> Self {
-        Self { known: HashMap::new(), sweep_at: 0 }
+        Self { known: HashMap::new(), sweep: Sweep::default() }
     }
 }
 
@@ -34,9 +36,9 @@ impl<T> Parts<T> {
 
     /// This was made of it.
     pub(crate) fn set(&mut self, part: &Arc<T>, captured: bool, made: &[Arc<Resource>]) {
-        if self.known.len() >= self.sweep_at.max(64) {
+        if self.sweep.is_due(self.known.len()) {
             self.known.retain(|_, made| made.of.strong_count() > 0);
-            self.sweep_at = self.known.len() * 2;
+            self.sweep.done(self.known.len());
         }
         let made = Made { of: Arc::downgrade(part), resources: made.iter().map(Arc::downgrade).collect() };
         self.known.insert((Arc::as_ptr(part).addr(), captured), made);

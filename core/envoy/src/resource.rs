@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use serde::Serialize;
-use ursa_model::{Destination, Outbound, fingerprint};
+use ursa_model::{Destination, Outbound, Sweep, fingerprint};
 
 use crate::TRANSLATOR_REVISION;
 use crate::parts::Parts;
@@ -75,7 +75,7 @@ pub struct Interner {
     pub(crate) outbounds: Parts<Outbound>,
     pub(crate) destinations: Parts<Destination>,
     built: u64,
-    sweep_at: usize,
+    sweep: Sweep,
 }
 
 impl Interner {
@@ -92,7 +92,7 @@ impl Interner {
         if let Some(resource) = self.known.get(&id).and_then(Weak::upgrade) {
             return resource;
         }
-        self.sweep();
+        self.forget_dead();
         self.built += 1;
         let (key, version) = id.clone();
         let body = build(&key.name);
@@ -106,11 +106,11 @@ impl Interner {
         self.built
     }
 
-    /// Forgets the dead whenever the map has doubled, so that the cost is constant per resource built.
-    fn sweep(&mut self) {
-        if self.known.len() >= self.sweep_at.max(64) {
+    /// Forgets the dead in time.
+    fn forget_dead(&mut self) {
+        if self.sweep.is_due(self.known.len()) {
             self.known.retain(|_, weak| weak.strong_count() > 0);
-            self.sweep_at = self.known.len() * 2;
+            self.sweep.done(self.known.len());
         }
     }
 }

@@ -15,5 +15,5 @@ pub use proxy::{
     Balancer, Capture, Destination, DestinationId, Endpoint, EndpointSet, EndpointState, Inbound, InboundTls,
     IngressRoute, Outbound, Protocol, ProxyId, ProxyModel, Share, UpstreamTls, VIRTUAL_ADDRESSES,
 };
-pub use shared::Shared;
+pub use shared::{Shared, Sweep};
 pub use token_id::{TOKEN_ID_OID, decode_token_id, encode_token_id};

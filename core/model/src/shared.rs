@@ -4,16 +4,35 @@ use std::collections::HashSet;
 use std::hash::Hash;
 use std::sync::Arc;
 
+/// When to sweep what forgets values that nobody holds: whenever there are twice as many as the last sweep left, so that
+/// the cost is constant per value.
+#[derive(Debug, Default)]
+pub struct Sweep {
+    left: usize,
+}
+
+impl Sweep {
+    /// Whether so many are due.
+    pub fn is_due(&self, count: usize) -> bool {
+        count >= (self.left * 2).max(64)
+    }
+
+    /// So many were left.
+    pub fn done(&mut self, left: usize) {
+        self.left = left;
+    }
+}
+
 /// Values of which many are equal, each kept once. It holds none that nobody else does, but for a while.
 #[derive(Debug)]
 pub struct Shared<T> {
     known: HashSet<Arc<T>>,
-    sweep_at: usize,
+    sweep: Sweep,
 }
 
 impl<T> Default for Shared<T> {
     fn default() -> Self {
-        Self { known: HashSet::new(), sweep_at: 0 }
+        Self { known: HashSet::new(), sweep: Sweep::default() }
     }
 }
 
@@ -35,17 +54,12 @@ impl<T: Eq + Hash> Shared<T> {
     }
 
     fn keep(&mut self, value: Arc<T>) -> Arc<T> {
-        self.sweep();
+        if self.sweep.is_due(self.known.len()) {
+            self.known.retain(|value| Arc::strong_count(value) > 1);
+            self.sweep.done(self.known.len());
+        }
         self.known.insert(value.clone());
         value
-    }
-
-    /// Forgets what nobody holds whenever there are twice as many, so that the cost is constant per value.
-    fn sweep(&mut self) {
-        if self.known.len() >= self.sweep_at.max(64) {
-            self.known.retain(|value| Arc::strong_count(value) > 1);
-            self.sweep_at = self.known.len() * 2;
-        }
     }
 }
 

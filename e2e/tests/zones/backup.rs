@@ -12,10 +12,11 @@ use ursa_e2e::links::{self, Cut};
 use ursa_e2e::rounds;
 use ursa_e2e::zones::{Global, connected};
 
-use super::faults::{answered_all, comes_back, guest_calls, held, is_unknown, load, populate, server};
+use super::faults::{answered_all, comes_back, guest_calls, held_by, is_unknown, load, populate, server};
 use super::rotation::{BUILTIN, corp, secrets, spec, taken};
 use super::world::{EAST, WEST, World};
 
+const ZONES: [&str; 2] = [EAST, WEST];
 /// How long Kubernetes may take to delete something.
 const DELETED: &str = "--timeout=90s";
 
@@ -88,22 +89,17 @@ async fn bring_back(world: &World, backup: &Backup) -> anyhow::Result<()> {
     }
     lose_global(world).await?;
     backup.restore(&world.global.replace().await?).await?;
-    for zone in [EAST, WEST] {
+    for zone in ZONES {
         comes_back(world, zone).await?;
     }
     println!("global is there again, as its backup has it; the evidence is from before");
     Ok(())
 }
 
-/// What both zones hold: UIDs by name.
-async fn all_held(world: &World) -> anyhow::Result<[BTreeMap<String, String>; 2]> {
-    Ok([held(world, EAST).await?, held(world, WEST).await?])
-}
-
 /// The Secrets by which zones know global, and it knows them.
 async fn credentials(world: &World) -> anyhow::Result<String> {
     let mut all = String::new();
-    for zone in [EAST, WEST] {
+    for zone in ZONES {
         let name = format!("zone-{zone}");
         let version = "jsonpath={.metadata.uid} {.metadata.resourceVersion} {.data}\n";
         all += &world.in_zone(zone, in_system(&["get", "secret", &name, "--output", version])).await?;
@@ -124,22 +120,22 @@ async fn stop_guests(world: &World) -> anyhow::Result<()> {
     let kind = &world.kind;
     world.at_global(kind.judge("stop", "Deny", &kind.service("guest"), "'*'")).await?;
     world.programmed("stop", "60s").await?;
-    guests_are_out(world, &[EAST, WEST]).await
+    guests_are_out(world, &ZONES).await
 }
 
 /// Zones without global go on, and they do not take for it what is installed in its place.
-async fn zones_go_on(world: &World, before: &[BTreeMap<String, String>; 2]) -> anyhow::Result<Global> {
-    for zone in [EAST, WEST] {
+async fn zones_go_on(world: &World, before: &[BTreeMap<String, String>]) -> anyhow::Result<Global> {
+    for zone in ZONES {
         let told = connected(zone, "False").await?;
         anyhow::ensure!(told["reason"] == "Unreachable", "{told}");
     }
-    guests_are_out(world, &[EAST, WEST]).await?;
+    guests_are_out(world, &ZONES).await?;
     let fresh = world.global.replace().await?;
     let zones = fresh.ursactl(&["inspect", "zones", "--output", "json"]).await?;
     let zones: Value = serde_json::from_str(&zones)?;
     anyhow::ensure!(zones["items"] == json!([]), "{zones}");
-    let after = all_held(world).await?;
-    anyhow::ensure!(*before == after, "before: {before:#?}; without global: {after:#?}");
+    let after = held_by(world, &ZONES).await?;
+    anyhow::ensure!(before == after, "before: {before:#?}; without global: {after:#?}");
     Ok(fresh)
 }
 
@@ -181,16 +177,16 @@ async fn a_provided_authority_signs(world: &World) -> anyhow::Result<()> {
 async fn lost_and_restored(world: &World, backup: &Backup) -> anyhow::Result<()> {
     let kind = &world.kind;
     populate(world).await?;
-    for zone in [EAST, WEST] {
+    for zone in ZONES {
         world.until_state(zone, "Online").await?;
     }
     let load = load(world).await?;
     world.at_global(apply(&secrets(&kind.name)?)).await?;
-    let kept = all_held(world).await?;
+    let kept = held_by(world, &ZONES).await?;
     let credential = credentials(world).await?;
     backup.take(&world.global).await?;
     stop_guests(world).await?;
-    let before = all_held(world).await?;
+    let before = held_by(world, &ZONES).await?;
 
     let begun = Instant::now();
     backup.is_needed.set(true);
@@ -200,7 +196,7 @@ async fn lost_and_restored(world: &World, backup: &Backup) -> anyhow::Result<()>
     zones_come_back(world, backup, &fresh).await?;
     println!("figure: global begins to go, until both zones are in step: {:.1?}", begun.elapsed());
 
-    let after = all_held(world).await?;
+    let after = held_by(world, &ZONES).await?;
     anyhow::ensure!(kept == after, "at the backup: {kept:#?}; restored: {after:#?}");
     anyhow::ensure!(credentials(world).await? == credential, "a zone has another credential");
     stop_guests(world).await?;

@@ -57,7 +57,7 @@ pub(super) async fn guest_calls(world: &World, zone: &str) -> anyhow::Result<()>
 }
 
 /// Everything of the mesh and of zones that a cluster holds: its UID there, by kind and name.
-pub(super) async fn held(world: &World, cluster: &str) -> anyhow::Result<BTreeMap<String, String>> {
+async fn held(world: &World, cluster: &str) -> anyhow::Result<BTreeMap<String, String>> {
     let kinds = "meshes,trafficpermissions,trafficroutes,meshzones,zoneingresses,zones";
     let all = world.in_zone(cluster, json(&["get", kinds, "--all-namespaces"])).await?;
     let mesh = world.kind.name.as_str();
@@ -73,12 +73,21 @@ pub(super) async fn held(world: &World, cluster: &str) -> anyhow::Result<BTreeMa
     Ok(held)
 }
 
-pub(super) async fn all_held(world: &World) -> anyhow::Result<Vec<BTreeMap<String, String>>> {
+/// What each of these clusters holds.
+pub(super) async fn held_by(
+    world: &World,
+    clusters: &[&str],
+) -> anyhow::Result<Vec<BTreeMap<String, String>>> {
     let mut all = Vec::new();
-    for cluster in ["global", EAST, WEST] {
+    for cluster in clusters {
         all.push(held(world, cluster).await?);
     }
     Ok(all)
+}
+
+/// What all clusters hold.
+pub(super) async fn all_held(world: &World) -> anyhow::Result<Vec<BTreeMap<String, String>>> {
+    held_by(world, &["global", EAST, WEST]).await
 }
 
 /// Each cluster holds the very objects that it held before; so none was deleted, or deleted and made anew.
