@@ -269,7 +269,8 @@ pub struct Outbound {
     /// The local port.
     #[schemars(range(min = 1))]
     pub port: u16,
-    /// Which service: `ursamesh.io/service` is required.
+    /// Which service: `ursamesh.io/service` is required. Of one that is served at several ports, `ursamesh.io/port` says
+    /// which; without it, calls go to all of them in turn.
     pub tags: Tags,
 }
 

@@ -1,10 +1,10 @@
 //! Which policies are behind what a proxy does: found by the same code that decides.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
-use ursa_crds::{Action, Tags};
+use ursa_crds::{Action, DataplaneSpec, Tags, tag};
 
 use crate::source::is_provable;
 use crate::view::{MeshView, Seen};
@@ -78,6 +78,7 @@ impl MeshView {
             });
         };
         notes.extend(self.unresolved(&tag_sets));
+        notes.extend(self.mixed_outbounds(spec, &caller));
         let identity = self.identity(name).filter(|_| self.mtls).map(|id| id.to_string());
         let inbounds = spec.networking.inbound.iter().zip(&tag_sets).map(|(inbound, tags)| InboundPolicies {
             port: inbound.port,
@@ -116,6 +117,28 @@ impl MeshView {
             )
         });
         said.collect()
+    }
+
+    /// Outbounds that name no port of a service whose instances are not alike.
+    fn mixed_outbounds(&self, spec: &DataplaneSpec, caller: &[Tags]) -> Vec<String> {
+        let mut notes = Vec::new();
+        // What the dataplane names comes first; what is known besides names the port.
+        for call in self.calls(spec).take(spec.networking.outbound.len()) {
+            let at = SocketAddr::new(call.address, call.port);
+            let destinations = self.choose(&call, caller).shares.into_iter().map(|share| share.destination);
+            let mixed = destinations
+                .filter(|to| !to.subset.contains_key(tag::PORT) && self.facts(to).is_mixed())
+                .map(|to| {
+                    format!(
+                        "outbound {at}: the instances of service {} speak different protocols, so that calls go to all of them in turn, \
+                         as opaque bytes; if they are at different ports, name one by the tag {}",
+                        to.service,
+                        tag::PORT
+                    )
+                });
+            notes.extend(mixed);
+        }
+        notes
     }
 
     fn permissions_of(&self, tags: &Tags) -> Vec<ReachingPermission> {

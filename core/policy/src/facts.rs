@@ -65,6 +65,11 @@ impl Memory {
 }
 
 impl Facts {
+    /// Whether instances speak different protocols.
+    pub(crate) fn is_mixed(&self) -> bool {
+        self.spoken == Spoken::Several
+    }
+
     /// What all these destinations speak, or opaque bytes if they disagree. One that nobody serves has no say: a route
     /// that names it early must not turn HTTP into opaque bytes.
     pub(crate) fn protocol<'a>(all: impl IntoIterator<Item = &'a Arc<Self>>) -> Protocol {

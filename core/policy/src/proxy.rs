@@ -91,7 +91,7 @@ impl MeshView {
         Some(model)
     }
 
-    fn choose(&self, call: &Call<'_>, caller: &[Tags]) -> Chosen {
+    pub(crate) fn choose(&self, call: &Call<'_>, caller: &[Tags]) -> Chosen {
         let mut chosen = self.followed().choose(&self.input.name, caller, &call.tags);
         if call.elsewhere {
             chosen.shares.clear();

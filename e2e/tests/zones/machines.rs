@@ -55,7 +55,7 @@ impl Machines {
             exclude_inbound_ports: "22",
         };
         // It calls by a port of its own at first, as programs without capture do.
-        let web = json!({"ursamesh.io/service": world.kind.service("web")});
+        let web = json!({"ursamesh.io/service": world.kind.service("web"), "ursamesh.io/port": "80"});
         let calls = json!({"outbound": [{"address": "127.0.0.1", "port": 18080, "tags": web}]});
         tokio::try_join!(
             self.zone.join_ingress(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use ursa_crds::{DataplaneSpec, Inbound, Probe, tag};
@@ -53,7 +54,14 @@ pub(super) fn check(spec: &DataplaneSpec, problems: &mut Problems) {
         let tags_field = format!("{field}.tags");
         tags::check(&outbound.tags, false, &tags_field, problems);
         tags::require_service(&outbound.tags, &tags_field, problems);
-        if let Some(other) = outbound.tags.keys().find(|key| *key != tag::SERVICE) {
+        if let Some(named) = outbound.tags.get(tag::PORT) {
+            let is_port = named.parse::<NonZeroU16>().is_ok_and(|port| port.to_string() == *named);
+            let problem = format!("{} must be a port of the service, 1 to 65535", tag::PORT);
+            problems.require(is_port, &tags_field, problem);
+        }
+        if let Some(other) =
+            outbound.tags.keys().find(|key| ![tag::SERVICE, tag::PORT].contains(&key.as_str()))
+        {
             problems.add(
                 tags_field,
                 format!("{other} is not allowed here: a TrafficRoute says which instances are called"),
