@@ -79,6 +79,9 @@ pub(crate) enum Command {
     /// Let zones join; at a global control plane
     #[command(subcommand)]
     Zone(Zone),
+    /// Have zones follow this global control plane, which was set up anew, in place of the one that they knew: they take over
+    /// all of it, and delete what it does not have
+    Adopt,
     /// Write a global control plane with its keys to a file, which is to be kept like a key
     Backup(Backup),
     /// Make a new global control plane the one that a backup was taken of; its zones follow it with the credentials that they have

@@ -47,6 +47,7 @@ async fn run(cli: &Cli, environment: &Environment) -> anyhow::Result<()> {
         Command::Generate(generate) => commands::generate::run(common, environment, generate).await,
         Command::Revoke(revoke) => commands::revoke::run(common, environment, revoke).await,
         Command::Zone(zone) => commands::zone::run(common, environment, zone).await,
+        Command::Adopt => commands::adopt::run(common, environment).await,
         Command::Backup(backup) => commands::backup::take(common, environment, backup).await,
         Command::Restore(restore) => commands::backup::restore(common, environment, restore).await,
         Command::Install(install) => commands::install::run(install),

@@ -2,16 +2,39 @@
 //! Source: <https://www.envoyproxy.io/docs/envoy/latest/operations/admin>.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
+use crate::config::AdminArgs;
+use crate::files::{FileError, socket_path};
 use crate::http1::{self, Response};
 
 /// Envoy's main thread may be busy; longer than this it is stuck.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+/// What people ask for may be long: the configuration of a proxy that calls a thousand services.
+const LONG_ANSWER_WITHIN: Duration = Duration::from_secs(20);
+const LONG_ANSWER: u64 = 256 << 20;
+
+/// Where it is, of a proxy with this folder for sockets.
+pub fn socket(run_dir: &Path) -> Result<PathBuf, FileError> {
+    socket_path(run_dir, "admin.sock")
+}
+
+/// What the Envoy of a proxy that runs here says to a person.
+pub async fn ask(arguments: &AdminArgs) -> anyhow::Result<String> {
+    let AdminArgs { run_dir, path } = arguments;
+    let is_path = path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic());
+    anyhow::ensure!(is_path, "{path:?} is no path of Envoy's administration interface: try /help");
+    let socket = socket(run_dir)?;
+    let said = Admin::new(socket.clone()).read(path).await;
+    said.with_context(|| {
+        format!("cannot ask Envoy at {} (does the proxy run here, as this user?)", socket.display())
+    })
+}
 
 /// The interface of one Envoy.
 #[derive(Clone, Debug)]
@@ -42,12 +65,22 @@ impl Admin {
         Ok(sum_connections(&stats.body))
     }
 
+    /// What Envoy says under a path, such as `/config_dump`, which has no private keys. It is only read: Envoy wants `POST` for
+    /// what changes something.
+    pub async fn read(&self, path: &str) -> io::Result<String> {
+        self.exchange("GET", path, LONG_ANSWER, LONG_ANSWER_WITHIN).await.map(|response| response.body)
+    }
+
     async fn request(&self, method: &str, path: &str) -> io::Result<Response> {
+        self.exchange(method, path, http1::MAX_RESPONSE, ANSWER_WITHIN).await
+    }
+
+    async fn exchange(&self, method: &str, path: &str, bytes: u64, within: Duration) -> io::Result<Response> {
         let exchange = async {
             let stream = UnixStream::connect(&self.socket).await?;
-            http1::request(stream, method, "admin", path).await
+            http1::request_up_to(bytes, stream, method, "admin", path).await
         };
-        let response = timeout(ANSWER_WITHIN, exchange).await??;
+        let response = timeout(within, exchange).await??;
         if response.status == 200 {
             Ok(response)
         } else {

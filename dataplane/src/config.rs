@@ -31,6 +31,8 @@ pub enum Command {
     Run(Box<Config>),
     /// Make a workload's proxy a service of this host, by systemd, and start it.
     Join(Box<JoinArgs>),
+    /// Print what Envoy's administration interface says: /config_dump, /clusters, /stats, /listeners, … (it is only read).
+    Admin(AdminArgs),
     /// Become Envoy, and die with the parent.
     #[command(hide = true)]
     ExecEnvoy(ExecEnvoy),
@@ -130,6 +132,17 @@ impl ProxyType {
             Self::Ingress => "ZoneIngress",
         }
     }
+}
+
+/// Arguments of `admin`.
+#[derive(Clone, Debug, Args)]
+pub struct AdminArgs {
+    /// The proxy's folder for sockets, as for `run`.
+    #[arg(long, env = "URSA_DP_RUN_DIR", value_name = "DIR")]
+    pub run_dir: PathBuf,
+    /// What to ask for, such as `/config_dump` or `/stats?filter=rbac`.
+    #[arg(value_name = "PATH")]
+    pub path: String,
 }
 
 /// Arguments of `exec-envoy`.

@@ -1,14 +1,14 @@
 //! One HTTP/1.1 request on one connection: enough for Envoy's administration interface and for readiness probes.
 //!
-//! Invariant: a response is taken up to [`MAX_RESPONSE`] bytes, whatever the peer sends.
+//! Invariant: a response is taken up to a bound, whatever the peer sends.
 //! Source: RFC 9112.
 
 use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// Bound of a response, head and body.
-const MAX_RESPONSE: u64 = 4 << 20;
+/// Bound of a response, head and body, of which no more is expected.
+pub const MAX_RESPONSE: u64 = 4 << 20;
 
 /// A response.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,8 +19,19 @@ pub struct Response {
     pub body: String,
 }
 
-/// Sends a request without a body and reads the response to its end.
+/// Sends a request without a body and reads the response, of at most [`MAX_RESPONSE`] bytes, to its end.
 pub async fn request<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    method: &str,
+    host: &str,
+    path: &str,
+) -> io::Result<Response> {
+    request_up_to(MAX_RESPONSE, stream, method, host, path).await
+}
+
+/// The same with another bound, in bytes.
+pub async fn request_up_to<S: AsyncRead + AsyncWrite + Unpin>(
+    bound: u64,
     mut stream: S,
     method: &str,
     host: &str,
@@ -31,7 +42,7 @@ pub async fn request<S: AsyncRead + AsyncWrite + Unpin>(
     );
     stream.write_all(head.as_bytes()).await?;
     let mut bytes = Vec::new();
-    stream.take(MAX_RESPONSE).read_to_end(&mut bytes).await?;
+    stream.take(bound).read_to_end(&mut bytes).await?;
     parse(&bytes).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the answer is not HTTP/1.1"))
 }
 

@@ -2,12 +2,13 @@
 //!
 //! Invariant: the runtime's root future is polled on the main thread, on which Envoy's life depends.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
-use ursa_dp::config::{Cli, Command, Config};
+use ursa_dp::config::{AdminArgs, Cli, Command, Config};
 use ursa_dp::exec;
 
 fn main() -> ExitCode {
@@ -31,8 +32,15 @@ fn run() -> anyhow::Result<()> {
             println!("ursa-dp: {}", ursa_dp::join::join(&arguments)?);
             Ok(())
         }
+        Command::Admin(arguments) => ask_admin(&arguments),
         Command::ExecEnvoy(arguments) => match exec::exec(&arguments)? {},
     }
+}
+
+fn ask_admin(arguments: &AdminArgs) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let said = runtime.block_on(ursa_dp::admin::ask(arguments))?;
+    std::io::stdout().write_all(said.as_bytes()).context("cannot write the answer")
 }
 
 fn start(config: Config) -> anyhow::Result<()> {

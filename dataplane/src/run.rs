@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use ursa_envoy::BootstrapSettings;
 use ursa_proto::agent::Hello;
 
-use crate::admin::Admin;
+use crate::admin::{self, Admin};
 use crate::certificates::store::IdentityStore;
 use crate::certificates::{self, Certificates};
 use crate::config::{Config, ProxyType};
@@ -36,7 +36,7 @@ const END_WITHIN: Duration = Duration::from_secs(5);
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let signals = Signals::new()?; // First of all: until then a signal is lost on the first process of a container.
     let agent_socket = socket_path(&config.run_dir, "xds.sock")?;
-    let admin_socket = socket_path(&config.run_dir, "admin.sock")?;
+    let admin_socket = admin::socket(&config.run_dir)?;
     let file = identify(&config)?;
     let trust = match (config.ca_file, config.ca_pem) {
         (Some(file), _) => Trust::File(file),

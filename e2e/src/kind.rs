@@ -18,7 +18,7 @@ mod running;
 mod usage;
 
 pub use manifests::{deployment, server, service};
-pub use proxies::{Proxy, Stopped, proxies};
+pub use proxies::{Proxy, Stopped, distributed_to, proxies};
 pub use running::Running;
 pub use usage::{Usage, usage};
 
@@ -404,17 +404,10 @@ impl Kind {
         for pod in pods.lines() {
             let name = pod.trim_start_matches("pod/");
             keep(&format!("{name}.log"), self.kubectl(&["logs", pod, "--all-containers", "--prefix"]).await);
-            let admin = [
-                "exec",
-                pod,
-                "--container",
-                "ursa-dp",
-                "--",
-                "/usr/local/bin/ursa-dp",
-                "admin",
-                "/config_dump",
-            ];
-            keep(&format!("{name}.envoy.json"), self.kubectl(&admin).await);
+            let envoy = ["exec", pod, "--container", "ursa-dp", "--", "/usr/local/bin/ursa-dp", "admin"];
+            for (what, path) in [("envoy.json", "/config_dump?include_eds"), ("clusters", "/clusters")] {
+                keep(&format!("{name}.{what}"), self.kubectl(&[&envoy[..], &[path]].concat()).await);
+            }
         }
         folder
     }

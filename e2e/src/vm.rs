@@ -135,12 +135,16 @@ impl Vm {
         .map(drop)
     }
 
-    /// Writes its journal to this folder.
+    /// Writes its journal, and what Envoy has if it runs one, to this folder.
     pub async fn keep_evidence(&self, folder: &Path) -> PathBuf {
         let file = folder.join(format!("{}.journal", self.name));
-        let said = self.shell("journalctl --no-pager --lines 3000; ss -tlnp; nft list ruleset").await;
+        let said = "journalctl --no-pager --lines 3000; ss -tlnp; nft list ruleset";
+        let envoy = "ursa-dp admin --run-dir /run/ursa-dp '/config_dump?include_eds'; ursa-dp admin --run-dir /run/ursa-dp /clusters";
         let _ = std::fs::create_dir_all(folder);
-        let _ = std::fs::write(&file, said.unwrap_or_else(|error| format!("{error:#}")));
+        for (file, lines) in [(&file, said), (&file.with_extension("envoy"), envoy)] {
+            let said = self.shell(lines).await;
+            let _ = std::fs::write(file, said.unwrap_or_else(|error| format!("{error:#}")));
+        }
         file
     }
 }

@@ -147,20 +147,10 @@ impl Global {
         .await?;
         let told = connected(zone, "True").await?;
         if told["message"].as_str().is_some_and(|message| message.contains("another store than before")) {
-            self.adopt().await?;
+            // In the place of another one, which a run that was killed has lost.
+            self.ursactl(&["adopt"]).await?;
         }
         at(&cluster(zone).await?, install_ingress()).await
-    }
-
-    /// Takes the place of another one, which a run that was killed has lost.
-    async fn adopt(&self) -> anyhow::Result<()> {
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let file = |name: &str| std::fs::read_to_string(self.files.path().join(name));
-        let authority = reqwest::Certificate::from_pem_bundle(file("ca.pem")?.as_bytes())?;
-        let client = reqwest::Client::builder().tls_certs_only(authority).no_proxy().build()?;
-        let adoption = client.post(format!("{}/adoption", self.url("https-api")?));
-        adoption.bearer_auth(file("token")?.trim()).send().await?.error_for_status()?;
-        Ok(())
     }
 }
 

@@ -339,8 +339,8 @@ async fn an_empty_global_deletes_nothing_until_it_is_adopted() -> anyhow::Result
             zone.name
         );
     }
-    let (status, _) = mesh.global.api()?.send(reqwest::Method::POST, "/adoption", None).await?;
-    assert!(status.is_success(), "{status}");
+    let said = mesh.global.ursactl(&["adopt"])?;
+    assert!(said.starts_with("adopted: "), "{said}");
     for zone in &mesh.zones {
         eventually(&format!("{} follows the adopted global", zone.name), SOON, async || {
             let names = zone.plane.api()?.names("default", "trafficpermissions").await?;

@@ -71,7 +71,7 @@ fn news(link: &Link, global: &str, told: Option<&Told>) -> Option<Told> {
             "True",
             "Connected",
             format!(
-                "connected to {global}, which has another store than before: nothing changes on its word until an administrator adopts it there"
+                "connected to {global}, which has another store than before: nothing changes on its word until an administrator adopts it there (ursactl adopt)"
             ),
         ),
         Link::Lost { cause, reason } => {

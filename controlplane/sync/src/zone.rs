@@ -328,7 +328,7 @@ impl Zone<'_> {
             tracing::warn!(
                 known,
                 epoch = welcome.epoch,
-                "global has another store than before: nothing changes on its word until it is adopted there"
+                "global has another store than before: nothing changes on its word until it is adopted there (ursactl adopt)"
             );
         } else if known.as_deref() != Some(&welcome.epoch) {
             self.store.private_put(EPOCH, welcome.epoch.clone().into_bytes()).await?;

@@ -123,6 +123,13 @@ impl Agent {
         command
     }
 
+    /// What asks its Envoy for this.
+    pub(crate) fn admin_command(&self, path: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ursa-dp"));
+        command.arg("admin").arg("--run-dir").arg(&self.run_dir).arg(path).stdin(Stdio::null());
+        command
+    }
+
     /// Starts (again).
     pub(crate) fn run(&mut self) {
         assert!(self.child.is_none(), "it runs");

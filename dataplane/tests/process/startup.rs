@@ -88,3 +88,23 @@ async fn a_folder_serves_one_agent() {
     let bootstrap = std::fs::read_to_string(agent.path("run/bootstrap.json")).unwrap();
     assert!(bootstrap.contains(NODE_ID));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_read_what_envoy_has_and_change_nothing() {
+    let plane = Plane::start(Model::new().resources()).await;
+    let agent = Agent::start(&plane);
+    let said = eventually("Envoy answers", async || {
+        let output = agent.admin_command("/config_dump").output().unwrap();
+        output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
+    })
+    .await;
+    let dump: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert!(dump["configs"].as_array().is_some_and(|configs| !configs.is_empty()), "{said}");
+    let refused = fails(&mut agent.admin_command("/quitquitquit"));
+    assert!(refused.contains("status 405"), "{refused}");
+    for path in ["config_dump", "/stats HTTP/1.1\r\n\r\nPOST /quitquitquit", ""] {
+        let refused = fails(&mut agent.admin_command(path));
+        assert!(refused.contains("is no path of Envoy's administration interface"), "{refused}");
+    }
+    assert!(agent.admin_command("/server_info").output().unwrap().status.success());
+}
