@@ -43,7 +43,11 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<()> {
     let tls = certificate::follow(&args, metrics.clone(), &mut tasks);
     let settings = settings::follow(args.settings_file, metrics.clone(), &mut tasks);
     let namespaces = Namespaces::follow(client.clone(), synced_sender, &mut tasks);
-    let validator = Validator { meshes: Meshes::follow(client, &mut tasks), global: args.global_address };
+    let validator = Validator {
+        meshes: Meshes::follow(client, &mut tasks),
+        own_namespace: args.namespace.clone(),
+        global: args.global_address,
+    };
 
     let diagnostics = Diagnostics {
         tls: tls.clone(),

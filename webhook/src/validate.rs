@@ -23,6 +23,8 @@ const SUFFIX: &str = "abcde";
 #[derive(Clone)]
 pub(crate) struct Validator {
     pub(crate) meshes: Meshes,
+    /// Of Ursa itself: only there copies are control planes'.
+    pub(crate) own_namespace: String,
     /// In a zone: where its global control plane is.
     pub(crate) global: Option<String>,
 }
@@ -44,7 +46,7 @@ impl Validator {
             return Verdict::Allowed("not-judged");
         }
         let problems = match decode_value(&document(object)) {
-            Ok(decoded) if is_taken_already(object) => ursa_policy::validate(&decoded),
+            Ok(decoded) if self.is_taken_already(object) => ursa_policy::validate(&decoded),
             Ok(decoded) => match self.problems(&decoded).await {
                 Ok(problems) => problems,
                 Err(verdict) => return verdict,
@@ -52,6 +54,14 @@ impl Validator {
             Err(problem) => vec![problem],
         };
         if problems.is_empty() { Verdict::Allowed("valid") } else { refused(&kind.kind, object, problems) }
+    }
+
+    /// Whether it was judged when it was written: it is a copy of another store's, or only waits for its end. What it depends
+    /// on may have changed since.
+    fn is_taken_already(&self, object: &Value) -> bool {
+        let meta = &object["metadata"];
+        let is_copy = is_copy(object) && meta["namespace"] == self.own_namespace;
+        is_copy || !meta["deletionTimestamp"].is_null()
     }
 
     /// What is wrong with it. What it depends on may have come only just now.
@@ -100,12 +110,6 @@ fn is_copy(object: &Value) -> bool {
     !object["metadata"]["annotations"][ORIGIN].is_null()
 }
 
-/// Whether it was judged when it was written: it is a copy of another store's, or only waits for its end. What it depends on
-/// may have changed since.
-fn is_taken_already(object: &Value) -> bool {
-    is_copy(object) || !object["metadata"]["deletionTimestamp"].is_null()
-}
-
 fn refused(kind: &str, object: &Value, problems: Vec<Problem>) -> Verdict {
     let listed: Vec<String> = problems.iter().map(ToString::to_string).collect();
     let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
@@ -149,6 +153,8 @@ mod tests {
     use super::*;
     use crate::review::{GroupKind, GroupResource};
 
+    const SYSTEM: &str = "ursa-system";
+
     fn request(kind: &str, operation: &str, object: Value, old_object: Value) -> Request {
         Request {
             uid: "u".into(),
@@ -169,7 +175,7 @@ mod tests {
             mesh("newer", json!({"fieldOfANewerRelease": 1})),
         ]);
         let request = request(kind, "CREATE", object, Value::Null);
-        Validator { meshes, global: None }.judge(&request).await
+        Validator { meshes, own_namespace: SYSTEM.into(), global: None }.judge(&request).await
     }
 
     #[tokio::test]
@@ -177,7 +183,8 @@ mod tests {
         let judged = async |kind: &str, operation: &str, object: Value, old_object: Value| {
             let request = request(kind, operation, object, old_object);
             let global = Some("https://global.example:5685".to_owned());
-            match (Validator { meshes: Meshes::of(&[]), global }).judge(&request).await {
+            let validator = Validator { meshes: Meshes::of(&[]), own_namespace: SYSTEM.into(), global };
+            match validator.judge(&request).await {
                 Verdict::Allowed(why) => why.to_owned(),
                 Verdict::Refused { message, .. } => message,
                 verdict => panic!("{verdict:?}"),
@@ -287,9 +294,11 @@ mod tests {
             assert!(message.contains(&advice), "{message}");
         }
         let origin = json!({"name": "p"}).to_string();
-        let copy = json!({"name": "copy-1", "annotations": {ORIGIN: origin}});
+        let copy = |namespace: &str| json!({"name": "copy-1", "namespace": namespace, "annotations": {ORIGIN: origin}});
+        let claimed = by("default", "color", copy("demo")).await;
+        assert!(matches!(claimed, Verdict::Refused { .. }), "anybody can write an annotation: {claimed:?}");
         let ending = json!({"name": "p", "deletionTimestamp": "2026-01-01T00:00:00Z"});
-        for meta in [copy, ending] {
+        for meta in [copy(SYSTEM), ending] {
             let verdict = by("default", "color", meta).await;
             assert!(matches!(verdict, Verdict::Allowed("valid")), "{verdict:?}");
         }

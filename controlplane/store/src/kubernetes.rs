@@ -60,6 +60,14 @@ pub enum KubernetesError {
         /// The last error, or what is likely.
         reason: String,
     },
+    /// Users' objects are of later definitions. Without them others would be let in, or kept out.
+    #[error(
+        "a later version wrote what this one does not know: {objects}; start that version again, or take it out before you go back"
+    )]
+    Later {
+        /// Up to five, with a field of each.
+        objects: String,
+    },
     /// It refused a write.
     #[error("the store cannot be made: {0}")]
     Write(String),
@@ -146,6 +154,9 @@ pub(crate) async fn open(config: KubernetesConfig) -> Result<Opened, KubernetesE
     let following = follow::start(&cluster);
     if timeout(START, cluster.views.settled()).await.is_err() {
         return Err(cluster.views.unsettled(START));
+    }
+    if let Some(later) = cluster.views.later() {
+        return Err(later);
     }
     let epoch = write::private(&cluster, EPOCH, Uuid::new_v4().to_string().into_bytes(), false)
         .await

@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::time::timeout;
 use ursa_crds::schema::CURRENT;
 use ursa_crds::{Kind, MeshZone, Object, ObjectKey, Spec, ZoneIngress, decode};
-use ursa_store::{Change, KubernetesConfig, Outcome, Store, StoreError, Watch};
+use ursa_store::{Change, KubernetesConfig, KubernetesError, Outcome, Store, StoreError, Watch};
 
 /// A namespace of the test's own, as the system's.
 struct World {
@@ -46,8 +46,12 @@ impl World {
 
     /// As a version that knows no more than this schema.
     async fn open_as(&self, schema: u32) -> Store {
+        self.try_open_as(schema).await.unwrap()
+    }
+
+    async fn try_open_as(&self, schema: u32) -> Result<Store, KubernetesError> {
         let namespace = self.namespace.clone();
-        Store::kubernetes(KubernetesConfig { namespace, schema, control_plane: None }).await.unwrap()
+        Store::kubernetes(KubernetesConfig { namespace, schema, control_plane: None }).await
     }
 
     fn permissions(&self) -> Api<DynamicObject> {
@@ -458,5 +462,26 @@ async fn two_versions_write_the_same_copies_and_offers_each_in_the_form_that_it_
     assert_eq!(old.get(&copy.key()).unwrap(), before);
     assert_eq!(world.open_as(CURRENT - 1).await.get(&copy.key()).unwrap(), before);
     assert_eq!(new.put_copy(offer("west", 2)).await.unwrap().outcome, Outcome::Unchanged);
+
+    // But on what users wrote of later definitions it does not start: it would count as not there. The older one that runs
+    // already goes on, with the last state.
+    let name = world.namespace.clone();
+    let mesh = |spec: &str| {
+        let yaml = format!(
+            "apiVersion: ursamesh.io/v1alpha1\nkind: Mesh\nmetadata: {{name: {name}}}\nspec: {{{spec}}}\n"
+        );
+        decode(yaml.as_bytes()).unwrap()
+    };
+    let key = ObjectKey::mesh(&name);
+    let mut seen = Changes::of(&old, key.clone());
+    new.put(mesh(""), None).await.unwrap();
+    let known = seen.next().await;
+    new.put(mesh("identityTags: [{key: team}]"), None).await.unwrap();
+    let refused = world.try_open_as(CURRENT - 1).await.err().unwrap().to_string();
+    assert!(refused.contains(&format!("Mesh {name} has spec.identityTags")), "{refused}");
+    assert_eq!(old.get(&key), known);
+    new.put(mesh(""), None).await.unwrap();
+    world.open_as(CURRENT - 1).await;
+    new.delete(&key, None).await.unwrap();
     world.end().await;
 }

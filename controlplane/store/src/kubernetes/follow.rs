@@ -35,6 +35,9 @@ struct Known {
     keys: HashMap<Place, ObjectKey>,
     /// The API server's newest version that was seen.
     versions: HashMap<ObjectKey, u64>,
+    /// What users wrote that is of later definitions, with the field, until everything has been listed: of that no state is
+    /// known that could count.
+    later: BTreeMap<(Kind, String), Problem>,
 }
 
 /// Where an object is on the API server.
@@ -75,6 +78,8 @@ impl Default for Views {
     }
 }
 
+/// Of what is later so much is named.
+const MOST_NAMED: usize = 5;
 /// What private values are called where a kind's plural is expected.
 const PRIVATE: &str = "private values";
 
@@ -95,6 +100,14 @@ impl Views {
             seconds: waited.as_secs(),
             reason: reason.unwrap_or_else(|| "is it reachable, and are Ursa's definitions installed?".into()),
         }
+    }
+
+    /// What of all that was listed cannot be known: it is of later definitions.
+    pub(super) fn later(&self) -> Option<KubernetesError> {
+        let later = std::mem::take(&mut self.known().later);
+        let said = later.iter().map(|((kind, name), problem)| format!("{kind} {name} has {}", problem.field));
+        let objects: Vec<String> = said.take(MOST_NAMED).collect();
+        (!objects.is_empty()).then(|| KubernetesError::Later { objects: objects.join(", ") })
     }
 
     fn listed(&self, plural: &'static str) {
@@ -204,6 +217,22 @@ impl Cluster {
             tracing::warn!(%kind, namespace, name, %problem, "an object is not taken; its last state counts");
         }
         status::tell(self, kind, stored, &problems);
+        self.note_later(kind, stored, problems);
+    }
+
+    /// Remembers, before everything has been listed, what has no state that could count.
+    fn note_later(&self, kind: Kind, stored: &DynamicObject, problems: Vec<Problem>) {
+        let is_starting = !self.views.missing.borrow().is_empty();
+        if !is_starting || wire::is_of_control_planes(kind, stored, &self.namespace) {
+            return;
+        }
+        let Place { name, .. } = Place::of(kind, stored);
+        let later = problems.into_iter().find(is_later);
+        let mut known = self.views.known();
+        match later {
+            Some(problem) => known.later.insert((kind, name), problem),
+            None => known.later.remove(&(kind, name)),
+        };
     }
 
     /// Takes what the API server holds now; returns what is known then, which may be newer. What is wrong leaves the last
@@ -283,15 +312,21 @@ impl Cluster {
     }
 }
 
+/// Why an object is not taken that is of later definitions.
+pub(super) const LATER: &str =
+    "this control plane is older than the installed definitions and does not know the field: upgrade it";
+
 /// The API server keeps no field that the definitions do not have: one that is not known here is of later definitions.
 fn explained(problem: Problem) -> Problem {
     match problem.message.as_str() {
-        "unknown field" => Problem::new(
-            problem.field,
-            "this control plane is older than the installed definitions and does not know the field: upgrade it",
-        ),
+        "unknown field" => Problem::new(problem.field, LATER),
         _ => problem,
     }
+}
+
+/// Whether the object is of later definitions.
+pub(super) fn is_later(problem: &Problem) -> bool {
+    problem.message == LATER
 }
 
 impl State {

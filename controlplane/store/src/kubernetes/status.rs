@@ -8,6 +8,7 @@ use kube::api::{DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 use ursa_crds::{Kind, Problem, SocketSpec, ZoneIngressSpec};
 
+use super::follow::is_later;
 use super::{Cluster, texts, wire};
 
 const MANAGER: &str = "ursa-cp";
@@ -30,6 +31,11 @@ fn status(stored: &DynamicObject, problems: &[Problem], now: Timestamp) -> Optio
         "observedGeneration": stored.metadata.generation.unwrap_or_default(),
         "lastTransitionTime": since.unwrap_or_else(|| json!(now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())),
     });
+    // One that is older than the definitions does not speak against one that is not, of the same state: both may run.
+    let said = known.is_some_and(|known| known["observedGeneration"] == condition["observedGeneration"]);
+    if said && problems.iter().any(is_later) {
+        return None;
+    }
     (known != Some(&condition)).then(|| json!({"conditions": [condition]}))
 }
 
@@ -76,6 +82,7 @@ pub(super) fn tell(cluster: &Cluster, kind: Kind, stored: &DynamicObject, proble
 
 #[cfg(test)]
 mod tests {
+    use super::super::follow::LATER;
     use super::*;
 
     #[test]
@@ -118,5 +125,9 @@ mod tests {
         );
         assert_eq!(condition["lastTransitionTime"], "2026-01-02T03:05:00Z");
         assert_eq!(condition["observedGeneration"], 3);
+        // A control plane that is too old says so, unless another one has judged this very state.
+        let too_old = [Problem::new("spec.new", LATER)];
+        assert_eq!(status(&object(2, &second), &too_old, later), None);
+        assert_eq!(status(&object(3, &second), &too_old, later).unwrap()["conditions"][0]["status"], "False");
     }
 }

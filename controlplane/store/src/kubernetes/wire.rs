@@ -240,7 +240,7 @@ pub(super) fn is_copy(kind: Kind, stored: &DynamicObject, system: &str) -> bool 
 }
 
 /// Whether only control planes write it: it is a copy, or what a zone says of itself.
-fn is_of_control_planes(kind: Kind, stored: &DynamicObject, system: &str) -> bool {
+pub(super) fn is_of_control_planes(kind: Kind, stored: &DynamicObject, system: &str) -> bool {
     match kind.info().owner {
         Owner::Global => is_copy(kind, stored, system),
         Owner::Zone => !is_of_users(kind, stored, system) && !is_of_operator(kind, stored),
