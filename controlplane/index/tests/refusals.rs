@@ -52,6 +52,11 @@ fn outbound(port: u16) -> ResourceKey {
     ResourceKey { resource_type: ResourceType::Listener, name: format!("outbound:127.0.0.1:{port}") }
 }
 
+/// By what those are known that may call the proxy's workload.
+fn callers() -> ResourceKey {
+    ResourceKey { resource_type: ResourceType::Secret, name: "callers:10.0.0.1:8080".into() }
+}
+
 impl World {
     async fn start() -> Self {
         let store = Store::memory();
@@ -93,6 +98,24 @@ impl World {
         let snapshot =
             timeout(PATIENCE, snapshots.wait_for(has)).await.expect("it never comes").unwrap().clone();
         self.index.acknowledged(&self.proxy, snapshot.as_deref().unwrap());
+    }
+
+    /// Of a resource, as the proxy is to have it.
+    fn version_of(&self, key: &ResourceKey) -> String {
+        let (_, snapshots) = self.agent.as_ref().unwrap();
+        let snapshot = snapshots.borrow().clone().unwrap();
+        snapshot.resources.get(key).unwrap().version.clone()
+    }
+
+    /// The same once this one is to be of another version than it was.
+    async fn follow_another_version(&mut self, key: &ResourceKey, before: &str) {
+        let (_, snapshots) = self.agent.as_mut().unwrap();
+        let changed = snapshots.wait_for(|snapshot| {
+            let known = snapshot.as_ref().and_then(|snapshot| snapshot.resources.get(key));
+            known.is_some_and(|known| known.version != before)
+        });
+        timeout(PATIENCE, changed).await.expect("it never changes").unwrap();
+        self.follow(key).await;
     }
 
     fn refuse(&self, key: &ResourceKey) {
@@ -165,23 +188,24 @@ async fn what_came_without_a_change_of_the_mesh_or_a_policy_is_told_all_the_same
 #[tokio::test]
 async fn a_change_of_a_policy_is_behind_what_came_with_it() {
     let mut world = World::start().await;
-    let callers = ResourceKey { resource_type: ResourceType::Secret, name: "callers:10.0.0.1:8080".into() };
-    let told = |world: &World| {
-        let (_, snapshots) = world.agent.as_ref().unwrap();
-        let snapshot = snapshots.borrow().clone().unwrap();
-        snapshot.resources.get(&callers).unwrap().version.clone()
-    };
-    let before = told(&world);
+    let before = world.version_of(&callers());
     world.put(&permission("new", "b")).await;
-    let (_, snapshots) = world.agent.as_mut().unwrap();
-    let changed = snapshots.wait_for(|snapshot| {
-        let known = snapshot.as_ref().and_then(|snapshot| snapshot.resources.get(&callers));
-        known.is_some_and(|known| known.version != before)
-    });
-    timeout(PATIENCE, changed).await.expect("it never changes").unwrap();
-    world.follow(&callers).await;
-    world.refuse(&callers);
+    world.follow_another_version(&callers(), &before).await;
+    world.refuse(&callers());
     assert_eq!(world.refused().await, names(&["new"]));
+}
+
+#[tokio::test]
+async fn the_mesh_stands_for_a_policy_that_is_gone() {
+    let mut world = World::start().await;
+    world.put(&permission("new", "b")).await;
+    world.until(|said| said.contains_key("new")).await;
+    let before = world.version_of(&callers());
+    let gone = ObjectKey::in_mesh(Kind::TrafficPermission, "default", "old");
+    world.store.delete(&gone, None).await.unwrap();
+    world.follow_another_version(&callers(), &before).await;
+    world.refuse(&callers());
+    assert_eq!(world.refused().await, names(&["default"]));
 }
 
 #[tokio::test]

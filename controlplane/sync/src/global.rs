@@ -282,6 +282,7 @@ impl Global {
             });
             tokio::select! {
                 _ = &mut replaced => {
+                    self.leads()?;
                     let newer = || Status::aborted("a newer stream of the zone has taken over");
                     return Err(if self.exists(zone) { newer() } else { deleted(zone) });
                 }
@@ -355,7 +356,7 @@ impl Global {
     }
 
     fn leads(&self) -> Result<(), Status> {
-        let other = || Status::unavailable("another replica of the global control plane leads");
+        let other = || Status::unavailable("this replica of the global control plane does not lead");
         self.admits.borrow().then_some(()).ok_or_else(other)
     }
 

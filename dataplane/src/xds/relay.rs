@@ -209,16 +209,16 @@ impl Relay {
         self.pending.clear();
     }
 
-    /// Asks for everything, and says what is held, so that only differences come.
+    /// Asks for everything, and says what is held, so that only differences come. What is known and not held has no version: it is
+    /// sent again, or its removal is.
     fn subscribe(&mut self, node_id: &str, actions: &mut Vec<Action>) {
         self.forget_upstream();
         self.upstream = true;
         let targets = self.targets();
         for (index, resource_type) in ResourceType::ALL.into_iter().enumerate() {
-            let held = self.wanted.iter(resource_type).filter_map(|(name, _)| {
-                targets
-                    .unrefused(resource_type, name)
-                    .map(|entry| (name.clone(), narrowing::upstream_version(&entry.version).to_owned()))
+            let held = self.wanted.iter(resource_type).map(|(name, _)| {
+                let version = targets.held(resource_type, name).map(|entry| entry.version.as_str());
+                (name.clone(), narrowing::upstream_version(version.unwrap_or_default()).to_owned())
             });
             actions.push(Action::Upstream(DeltaDiscoveryRequest {
                 node: (index == 0).then(|| Node { id: node_id.to_owned(), ..Default::default() }),

@@ -126,7 +126,7 @@ impl MeshState {
         // Routes that are held are not in force, and those that were stay so.
         let is_followed = |object: &Object| object.kind() != Kind::TrafficRoute || !view.holds();
         changed.retain(|(before, now)| before.as_ref().or(now.as_ref()).is_some_and(|o| is_followed(o)));
-        (Some(touched), self.note_policies(view, &changed, around.sequence))
+        (Some(touched), self.note_policies(view, mesh, &changed, around.sequence))
     }
 
     /// Which routes proxies follow now.

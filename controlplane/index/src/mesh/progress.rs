@@ -92,6 +92,11 @@ pub fn trusts(zone: &str, roots: &str) -> (String, u64) {
     (format!("roots/{zone}"), u64::from_str_radix(&digits, 16).unwrap_or_default())
 }
 
+/// What is behind a proxy's state once something is gone, and can be told so: the mesh, which decides where nothing else does.
+fn in_place_of_the_gone(mesh: Option<&Arc<Object>>) -> Option<String> {
+    mesh.map(|mesh| mesh.meta.uid.clone())
+}
+
 impl MeshState {
     /// Takes note of what snapshots of this number follow, all of it; the changes that are new.
     pub(super) fn note_in_force(
@@ -117,15 +122,17 @@ impl MeshState {
             let reached = reached(view, resource.as_deref());
             self.in_force.insert(uid, InForce { generation, since, came, resource, reached });
         }
-        // Who goes on with what a deleted resource said follows something that is not in force any more.
-        new.extend(before.into_keys());
+        if !before.is_empty() {
+            new.extend(in_place_of_the_gone(mesh));
+        }
         new
     }
 
-    /// The same of policies that have changed.
+    /// The same of policies of the mesh that have changed.
     pub(super) fn note_policies(
         &mut self,
         view: &MeshView,
+        mesh: Option<&Arc<Object>>,
         changed: &[ChangedPolicy],
         sequence: u64,
     ) -> BTreeSet<String> {
@@ -133,7 +140,7 @@ impl MeshState {
         for (before, now) in changed {
             let known = before.as_ref().and_then(|before| self.in_force.remove_entry(&before.meta.uid));
             let Some(now) = now else {
-                new.extend(known.map(|(uid, _)| uid));
+                new.extend(in_place_of_the_gone(mesh));
                 continue;
             };
             let (uid, generation) = (now.meta.uid.clone(), now.meta.generation);
@@ -143,7 +150,6 @@ impl MeshState {
             let since = same.map_or(sequence, |(_, known)| known.since);
             if same.is_none() {
                 new.insert(uid.clone());
-                new.extend(known.map(|(uid, _)| uid));
             }
             let reached = reached(view, Some(now));
             let resource = Some(now.clone());

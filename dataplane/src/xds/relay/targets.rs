@@ -136,12 +136,13 @@ impl<'a> Targets<'a> {
             .filter(|entry| self.holds_back(resource_type) && !self.is_refused(resource_type, name, entry))
     }
 
-    /// What is held of a wanted resource, as the control plane may be told: never a version that was refused.
-    pub(super) fn unrefused(&self, resource_type: ResourceType, name: &str) -> Option<&'a Arc<Entry>> {
-        [self.wanted.get(resource_type, name), self.good.get(resource_type, name)]
-            .into_iter()
-            .flatten()
-            .find(|entry| self.refusals.get(resource_type, name, &entry.version).is_none())
+    /// What is held of a wanted resource, as the control plane may be told: never a version that was refused, and none while Envoy
+    /// has yet to answer for the one that is wanted.
+    pub(super) fn held(&self, resource_type: ResourceType, name: &str) -> Option<&'a Arc<Entry>> {
+        let (wanted, good) = (self.wanted.get(resource_type, name)?, self.good.get(resource_type, name)?);
+        let is_refused = |entry: &Entry| self.refusals.get(resource_type, name, &entry.version).is_some();
+        let is_decided = good.version == wanted.version || is_refused(wanted);
+        (is_decided && !is_refused(good)).then_some(good)
     }
 
     /// Every name that may have a target, without repeats, ordered.

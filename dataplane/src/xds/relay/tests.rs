@@ -239,10 +239,36 @@ fn a_refused_version_is_never_stated_as_held() {
     let actions = bench.relay.handle(Event::UpstreamUp { node_id: "default/web".into() });
     let Action::Upstream(first) = &actions[0] else { panic!("{actions:?}") };
     let held: BTreeMap<_, _> = first.initial_resource_versions.clone().into_iter().collect();
-    assert_eq!(held, [("a".to_owned(), "1".to_owned()), ("b".into(), "1".into())].into());
+    assert_eq!(
+        held,
+        [("a", "1"), ("b", "1"), ("c", "")]
+            .map(|(name, version)| (name.to_owned(), version.to_owned()))
+            .into()
+    );
     assert_eq!(first.node.as_ref().unwrap().id, "default/web");
     // Another replica sends it again: it hears the same, and Envoy is not troubled.
     assert_eq!(bench.does(push(Cluster, "m1", &["a=2", "c=1"])), ["nack Cluster m1 a: bad\nc: bad"]);
+}
+
+#[test]
+fn what_envoy_has_not_answered_for_is_not_stated_as_held() {
+    let mut bench = Bench::up();
+    bench.does(push(Cluster, "n1", &["a=1", "b=1"]));
+    bench.ack(Cluster);
+    bench.does(push(Cluster, "n2", &["a=2", "c=1"]));
+    bench.does(Event::UpstreamDown);
+    let actions = bench.relay.handle(Event::UpstreamUp { node_id: "default/web".into() });
+    let Action::Upstream(first) = &actions[0] else { panic!("{actions:?}") };
+    let held: BTreeMap<_, _> = first.initial_resource_versions.clone().into_iter().collect();
+    assert_eq!(
+        held,
+        [("a", ""), ("b", "1"), ("c", "")]
+            .map(|(name, version)| (name.to_owned(), version.to_owned()))
+            .into()
+    );
+    // It comes again, and is acknowledged once Envoy has answered.
+    assert_eq!(bench.does(push(Cluster, "m1", &["a=2", "c=1"])), [""; 0]);
+    assert_eq!(bench.ack(Cluster), ["ack Cluster m1", "save"]);
 }
 
 #[test]
