@@ -88,6 +88,11 @@ impl End {
             Code::InvalidArgument | Code::PermissionDenied | Code::Unauthenticated))
     }
 
+    /// The control plane has the agent come again, to share its replicas: all is well.
+    fn is_of_age(&self) -> bool {
+        matches!(self, Self::Refused(status) if status.code() == Code::Aborted)
+    }
+
     /// The connection itself did not work, maybe because of the certificate.
     fn is_below_the_control_plane(&self) -> bool {
         matches!(self, Self::Tls(_) | Self::Connect(_))
@@ -174,7 +179,9 @@ fn report(end: &End, said: &mut String, address: &CpAddress) {
         debug!(%address, reason, "still not connected to the control plane");
         return;
     }
-    if end.is_permanent() {
+    if end.is_of_age() {
+        info!(%address, reason, "connecting to the control plane anew");
+    } else if end.is_permanent() {
         error!(%address, reason, "the control plane refuses this proxy; trying again every {} s", LONGEST.as_secs());
     } else {
         warn!(%address, reason, "not connected to the control plane; Envoy goes on with what it has");

@@ -6,11 +6,17 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
+use ursa_crds::Duration;
 use ursa_crds::schema::Schemas;
 use ursa_model::SpiffeId;
 
 /// Where a control plane keeps what is its own, unless it is told otherwise.
 pub(crate) const DATA_DIR: &str = "/var/lib/ursa-cp";
+
+/// How long an agent's session lasts, unless another time is given: a replica that has come has its share of agents within it.
+const SESSION_AGE: std::time::Duration = std::time::Duration::from_hours(1);
+
+const SHORTEST_SESSION: std::time::Duration = std::time::Duration::from_mins(1);
 
 /// What a control plane is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
@@ -68,6 +74,10 @@ pub(crate) struct RunArgs {
     /// gRPC for agents, TLS [default: 0.0.0.0:5678].
     #[arg(long, env = "URSA_CP_AGENT_ADDRESS")]
     agent_address: Option<SocketAddr>,
+    /// How long an agent's session lasts at most, such as 1h; then it comes again, so that agents share replicas that have been
+    /// started since. It ends after half of this at the earliest. 0s: never [default: 1h].
+    #[arg(long, env = "URSA_CP_AGENT_SESSION_AGE", value_name = "DURATION")]
+    agent_session_age: Option<Duration>,
     /// Of a global control plane: gRPC for zones, TLS [default: 0.0.0.0:5685].
     #[arg(long, env = "URSA_CP_SYNC_ADDRESS")]
     sync_address: Option<SocketAddr>,
@@ -93,6 +103,10 @@ pub(crate) struct RunArgs {
     /// The key of that certificate, PEM.
     #[arg(long, env = "URSA_CP_TLS_KEY_FILE", requires = "tls_cert_file")]
     tls_key_file: Option<PathBuf>,
+    /// With --store kubernetes and --pod-ip: the Secret that these files and --tls-ca-file are brought from. Then it is followed, and they
+    /// count at the start only.
+    #[arg(long, env = "URSA_CP_TLS_SECRET", value_name = "NAME", requires = "tls_cert_file")]
+    tls_secret: Option<String>,
     /// The CA file that the certificates of this control plane's replicas are trusted by, PEM; read again at each connect.
     #[arg(long, env = "URSA_CP_TLS_CA_FILE")]
     tls_ca_file: Option<PathBuf>,
@@ -149,6 +163,8 @@ pub(crate) struct Config {
     pub(crate) api_http: SocketAddr,
     pub(crate) api_https: SocketAddr,
     pub(crate) agent_address: SocketAddr,
+    /// `None`: they last for ever.
+    pub(crate) agent_session_age: Option<std::time::Duration>,
     pub(crate) sync_address: SocketAddr,
     /// How a zone reaches global.
     pub(crate) global: Option<GlobalAddress>,
@@ -156,6 +172,8 @@ pub(crate) struct Config {
     pub(crate) tls_names: Vec<String>,
     /// `None`: the control plane makes its own.
     pub(crate) tls_files: Option<TlsFiles>,
+    /// The Secret that they are from, if it is to be followed.
+    pub(crate) tls_secret: Option<String>,
     /// `None`: there are no others.
     pub(crate) replica: Option<Replica>,
     /// The ControlPlane that this is a replica of.
@@ -211,11 +229,16 @@ impl RunArgs {
             api_http: bind(self.api_http, file.api_http, "127.0.0.1:5681")?,
             api_https: bind(self.api_https, file.api_https, "0.0.0.0:5682")?,
             agent_address: bind(self.agent_address, file.agent_address, "0.0.0.0:5678")?,
+            agent_session_age: match self.agent_session_age.or(file.agent_session_age) {
+                None => Some(SESSION_AGE),
+                Some(age) => Some(age.get()).filter(|age| !age.is_zero()),
+            },
             diagnostics_address: bind(self.diagnostics_address, file.diagnostics_address, "0.0.0.0:5680")?,
             tls_names: if self.tls_names.is_empty() { file.tls_names } else { self.tls_names.clone() },
             tls_files: (self.tls_cert_file.clone().or(file.tls_cert_file))
                 .zip(self.tls_key_file.clone().or(file.tls_key_file))
                 .map(|(cert, key)| TlsFiles { cert, key }),
+            tls_secret: self.tls_secret.clone().or(file.tls_secret),
             replica: match self.pod_ip.or(file.pod_ip) {
                 None => None,
                 Some(ip) => Some(Replica {
@@ -230,6 +253,17 @@ impl RunArgs {
             log: self.log.clone().or(file.log).unwrap_or_else(|| "info".into()),
         };
         anyhow::ensure!(SpiffeId::is_label(&config.zone), "--zone {:?} is not a DNS label", config.zone);
+        anyhow::ensure!(
+            config.tls_secret.is_none()
+                || (config.store == StoreType::Kubernetes
+                    && config.tls_files.is_some()
+                    && config.replica.is_some()),
+            "--tls-secret needs --store kubernetes, --tls-cert-file and --pod-ip"
+        );
+        anyhow::ensure!(
+            config.agent_session_age.is_none_or(|age| age >= SHORTEST_SESSION),
+            "--agent-session-age: less than 1m costs more than it is good for (0s: they last for ever)"
+        );
         anyhow::ensure!(
             config.api_http.ip().is_loopback(),
             "--api-http {}: plain HTTP is served on loopback addresses only; use --api-https",

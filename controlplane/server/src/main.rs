@@ -10,6 +10,7 @@ mod programmed;
 mod run;
 mod servers;
 mod tls_files;
+mod tls_secret;
 mod zone_status;
 mod zones;
 

@@ -31,7 +31,7 @@ use crate::keys::Keys;
 use crate::leader::Leadership;
 use crate::programmed::Reporter;
 use crate::servers::Servers;
-use crate::{connection, files, leader, tls_files, zone_status, zones};
+use crate::{connection, files, leader, tls_files, tls_secret, zone_status, zones};
 
 /// The file of the data folder with the administrator's token.
 pub(crate) const ADMIN_TOKEN: &str = "admin-token";
@@ -43,7 +43,9 @@ const LISTED_WITHIN: Duration = Duration::from_mins(1);
 const ADMIN_TOKEN_LIFETIME: Duration = Duration::from_hours(8760);
 
 pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
+    let mut config = config;
     files::private_folder(&config.data_dir)?;
+    tls_secret::follow(&mut config).await?;
     let store = open_store(&config).await?;
     let tokens = Arc::new(tokens(&store).await?);
     let tls = server_tls(&store, &config).await?;
@@ -103,6 +105,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
                 authority,
                 tokens: tokens.clone(),
                 reviewer,
+                session_age: config.agent_session_age,
             };
             let mut routes = ursa_xds::routes(context);
             if let (Some(lead), Some(own)) = (&leading, &config.replica) {

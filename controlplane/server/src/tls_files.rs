@@ -7,9 +7,8 @@ use ursa_identity::ServedCertificate;
 
 use crate::config::TlsFiles;
 
-/// Volumes of Kubernetes are replaced whole, behind links, and the kubelet itself takes a minute: looking now and then is
-/// simpler than watching, and soon enough.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Volumes of Kubernetes are replaced whole, behind links: looking now and then is simpler than watching, and soon enough.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Reads the files, and again for as long as the process lives.
 pub(crate) fn serve(files: TlsFiles) -> anyhow::Result<ServedCertificate> {

@@ -14,6 +14,7 @@ pub use review::Reviewer;
 pub use stream::{Answer, DeltaStream};
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ursa_envoy::wire::AggregatedDiscoveryServiceServer;
 use ursa_identity::Tokens;
@@ -36,6 +37,8 @@ pub struct Context {
     pub tokens: Arc<Tokens>,
     /// On Kubernetes: verifies pods' tokens.
     pub reviewer: Option<Reviewer>,
+    /// How long an agent's session lasts at most, so that agents come to share replicas; `None`: for ever.
+    pub session_age: Option<Duration>,
 }
 
 /// The gRPC services. To be called within a runtime.

@@ -2,6 +2,7 @@
 //! mesh, and the signing of certificates.
 
 use std::collections::BTreeSet;
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -167,6 +168,7 @@ async fn serve(
             tracing::info!(%proxy, token_id = caller.token_id(), "the token is revoked: the agent's session ends");
             Err(revoked)
         }
+        aged = grown_old(context.session_age) => Err(aged),
         result = converse(context, &proxy, token_id, &connection, messages, snapshots, sender) => result,
     };
     context.index.observe(&proxy, |insight| {
@@ -175,6 +177,16 @@ async fn serve(
     });
     tracing::info!(%proxy, "agent disconnected");
     result
+}
+
+/// Waits until a session has lasted for half to all of its age, so that those who came at once do not leave at once.
+async fn grown_old(age: Option<Duration>) -> Status {
+    let Some(age) = age else { return std::future::pending().await };
+    let least = age / 2;
+    let chance =
+        RandomState::new().hash_one(()) % u64::try_from(least.as_millis()).unwrap_or(u64::MAX).max(1);
+    tokio::time::sleep(least + Duration::from_millis(chance)).await;
+    Status::aborted("the session has lasted long enough: come again, to whichever replica")
 }
 
 /// Waits until the pod of the agent is discovered: the agent may be faster than the news of its address.

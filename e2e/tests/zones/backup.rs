@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use ursa_e2e::kind::{SYSTEM, apply, kubectl};
 use ursa_e2e::links::{self, Cut};
-use ursa_e2e::rounds;
 use ursa_e2e::zones::{Global, connected};
 
 use super::faults::{answered_all, comes_back, guest_calls, held_by, is_unknown, load, populate, server};
@@ -145,11 +144,6 @@ async fn zones_come_back(world: &World, backup: &Backup, fresh: &Global) -> anyh
     let away = links::cut(WEST, world.global.sync_socket()?, Cut::BothWays).await?;
     backup.restore(fresh).await?;
     let begun = Instant::now();
-    if rounds(1, 0) == 1 {
-        // Kubelets look at a pod's Secrets when the pod changes; else within a minute and a half.
-        let pods = ["pods", "--selector", "app.kubernetes.io/name=ursa-cp", "restored=now"];
-        world.at_global(in_system(&[&["annotate", "--overwrite"], &pods[..]].concat())).await?;
-    }
     // With the token and the authority that the administrator has from before.
     comes_back(world, EAST).await?;
     println!("figure: restored, until a zone is in step: {:.1?}", begun.elapsed());

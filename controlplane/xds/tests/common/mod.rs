@@ -50,11 +50,24 @@ impl World {
 
     /// With these resources besides.
     pub(crate) async fn start_with(resources: &[String]) -> Self {
-        Self::start_reviewed(resources, None).await
+        Self::start_as(resources, None, None).await
+    }
+
+    /// Where sessions last this long at most.
+    pub(crate) async fn start_aging(age: Duration) -> Self {
+        Self::start_as(&[], None, Some(age)).await
     }
 
     /// Where pods prove who they are.
     pub(crate) async fn start_reviewed(resources: &[String], reviewer: Option<Reviewer>) -> Self {
+        Self::start_as(resources, reviewer, None).await
+    }
+
+    async fn start_as(
+        resources: &[String],
+        reviewer: Option<Reviewer>,
+        session_age: Option<Duration>,
+    ) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let store = Store::memory();
         let given = [mesh("default", true), mesh("other", true), mesh("plain", false), db_1()];
@@ -71,6 +84,7 @@ impl World {
             authority: authority.clone(),
             tokens: tokens.clone(),
             reviewer,
+            session_age,
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("https://{}", listener.local_addr().unwrap());

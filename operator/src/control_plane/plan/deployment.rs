@@ -146,6 +146,7 @@ fn control_plane(source: &Source<'_>) -> Program {
         variable("URSA_CP_TLS_CERT_FILE", &format!("{TLS}/tls.crt")),
         variable("URSA_CP_TLS_KEY_FILE", &format!("{TLS}/tls.key")),
         variable("URSA_CP_TLS_CA_FILE", &format!("{TLS}/ca.crt")),
+        variable("URSA_CP_TLS_SECRET", &source.names.tls(Part::ControlPlane)),
     ]);
     // Replicas reach each other one by one, and trust each other by the name that all share.
     program.environment.extend([
