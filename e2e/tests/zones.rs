@@ -7,6 +7,7 @@ mod zones {
     mod follow;
     mod ingresses;
     mod machines;
+    mod rejected;
     mod rotation;
     mod talk;
     mod truth;

@@ -127,9 +127,10 @@ pub(crate) async fn flips(url: &str) -> anyhow::Result<()> {
         let mut last = now();
         loop {
             let began = now();
-            let answered = ask(&client, url).await.is_ok();
+            let error = ask(&client, url).await.err();
+            let answered = error.is_none();
             if before.replace(answered) != Some(answered) {
-                println!("{}", json!({"answered": answered, "at": now(), "last": last}));
+                println!("{}", json!({"answered": answered, "at": now(), "last": last, "error": error}));
             }
             last = began;
             tokio::time::sleep(Duration::from_millis(2)).await;

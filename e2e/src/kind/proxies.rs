@@ -1,12 +1,15 @@
 //! Proxies of pods, and signals to their processes. The tests' clusters run on this machine.
 
+use std::collections::BTreeSet;
+
 use anyhow::Context as _;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use super::{Kind, json};
+use super::{Kind, SYSTEM, json};
+use crate::vm::docker;
 
 /// The container of the proxy: of a sidecar, and of an ingress.
 const CONTAINERS: [&str; 2] = ["ursa-dp", "ursa-ingress"];
@@ -20,6 +23,8 @@ pub struct Proxy {
     pub restarts: u64,
     /// Whether the kubelet says that it serves.
     pub ready: bool,
+    /// The pod's address.
+    pub address: String,
     container: String,
 }
 
@@ -33,6 +38,17 @@ pub async fn proxies(namespace: &str, selector: &str) -> anyhow::Result<Vec<Prox
     Ok(found)
 }
 
+/// The pods, by their addresses, among which the node of a cluster distributes connections to a Service of the system's now:
+/// kube-proxy hears of a pod after the kubelet has said that it is ready, and of its end after it has ended.
+pub async fn distributed_to(cluster: &str, service: &str) -> anyhow::Result<BTreeSet<String>> {
+    let node = format!("{cluster}-control-plane");
+    let rules = docker(&["exec", &node, "iptables-save", "--table", "nat"], None).await?;
+    let of_service = format!("\"{SYSTEM}/{service}:");
+    let rules = rules.lines().filter(|rule| rule.contains(&of_service));
+    let destinations = rules.filter_map(|rule| rule.split_once("--to-destination ")?.1.rsplit_once(':'));
+    Ok(destinations.map(|(address, _)| address.to_owned()).collect())
+}
+
 fn proxy(pod: &Value) -> anyhow::Result<Proxy> {
     let of = |kind: &str| pod["status"][kind].as_array().cloned().unwrap_or_default();
     let mut statuses = of("initContainerStatuses").into_iter().chain(of("containerStatuses"));
@@ -43,6 +59,7 @@ fn proxy(pod: &Value) -> anyhow::Result<Proxy> {
         pod: pod["metadata"]["name"].as_str().unwrap_or_default().to_owned(),
         restarts: sidecar["restartCount"].as_u64().unwrap_or_default(),
         ready: sidecar["ready"] == true,
+        address: pod["status"]["podIP"].as_str().unwrap_or_default().to_owned(),
         container: id.to_owned(),
     })
 }

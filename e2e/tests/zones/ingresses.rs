@@ -1,6 +1,6 @@
 //! A zone ingress has two replicas: one that ends without a word costs no HTTP call.
 
-use ursa_e2e::kind::{Proxy, SOON, SYSTEM, kubectl, proxies};
+use ursa_e2e::kind::{Proxy, SOON, SYSTEM, distributed_to, kubectl, proxies};
 use ursa_e2e::{eventually, rounds};
 
 use super::world::{WEST, World};
@@ -12,6 +12,13 @@ async fn both(world: &World) -> anyhow::Result<Vec<Proxy>> {
     eventually("both replicas of the ingress serve", SOON * 6, async || {
         let all = world.in_zone(WEST, proxies(SYSTEM, INGRESS)).await?;
         anyhow::ensure!(all.len() == 2 && all.iter().all(|proxy| proxy.ready), "{all:?}");
+        // Else the one that is about to die may be the only one that the node knows.
+        let distributed = distributed_to(WEST, "ingress-proxy").await?;
+        let addresses = all.iter().map(|proxy| proxy.address.clone()).collect();
+        anyhow::ensure!(
+            distributed == addresses,
+            "the node distributes to {distributed:?}, not {addresses:?}"
+        );
         Ok(all)
     })
     .await

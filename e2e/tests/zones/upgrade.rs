@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::Context as _;
 use serde_json::Value;
 use ursa_crds::schema::CURRENT;
-use ursa_e2e::kind::{Running, SOON, SYSTEM, json, whole_condition};
+use ursa_e2e::kind::{Running, SOON, SYSTEM, json, kubectl, whole_condition};
 use ursa_e2e::older::{self, Older};
 use ursa_e2e::{eventually, rounds};
 
@@ -58,6 +58,14 @@ async fn in_step(world: &World, behind: &Behind) -> anyhow::Result<()> {
         .await?;
     }
     Ok(())
+}
+
+/// The version before does not start on what users wrote with fields of this one: another test's talk has granted names.
+async fn take_out_what_is_later(world: &World) -> anyhow::Result<()> {
+    let patch =
+        ["patch", "mesh", "default", "--type", "merge", "--patch", "{\"spec\": {\"services\": null}}"];
+    world.at_global(kubectl(&patch)).await?;
+    write_mesh(world, false).await
 }
 
 /// All clusters at once, each one replica after the other.
@@ -180,7 +188,7 @@ async fn back_and_on(
     order: [&'static str; 3],
     newcomer: &str,
 ) -> anyhow::Result<()> {
-    write_mesh(world, false).await?;
+    take_out_what_is_later(world).await?;
     all_is_said(world).await?;
     let before = all_held(world).await?;
     let load = load(world).await?;

@@ -37,7 +37,7 @@ struct Known {
     versions: HashMap<ObjectKey, u64>,
     /// What users wrote that is of later definitions, with the field, until everything has been listed: of that no state is
     /// known that could count.
-    later: BTreeMap<(Kind, String), Problem>,
+    later: HashMap<Place, Problem>,
 }
 
 /// Where an object is on the API server.
@@ -105,8 +105,14 @@ impl Views {
     /// What of all that was listed cannot be known: it is of later definitions.
     pub(super) fn later(&self) -> Option<KubernetesError> {
         let later = std::mem::take(&mut self.known().later);
-        let said = later.iter().map(|((kind, name), problem)| format!("{kind} {name} has {}", problem.field));
-        let objects: Vec<String> = said.take(MOST_NAMED).collect();
+        let said = later.iter().map(|(place, problem)| {
+            let Place { kind, namespace, name } = place;
+            let of = if namespace.is_empty() { String::new() } else { format!("{namespace}/") };
+            format!("{kind} {of}{name} has {}", problem.field)
+        });
+        let mut objects: Vec<String> = said.collect();
+        objects.sort();
+        objects.truncate(MOST_NAMED);
         (!objects.is_empty()).then(|| KubernetesError::Later { objects: objects.join(", ") })
     }
 
@@ -226,12 +232,12 @@ impl Cluster {
         if !is_starting || wire::is_of_control_planes(kind, stored, &self.namespace) {
             return;
         }
-        let Place { name, .. } = Place::of(kind, stored);
+        let place = Place::of(kind, stored);
         let later = problems.into_iter().find(is_later);
         let mut known = self.views.known();
         match later {
-            Some(problem) => known.later.insert((kind, name), problem),
-            None => known.later.remove(&(kind, name)),
+            Some(problem) => known.later.insert(place, problem),
+            None => known.later.remove(&place),
         };
     }
 
