@@ -42,8 +42,7 @@ const LISTED_WITHIN: Duration = Duration::from_mins(1);
 
 const ADMIN_TOKEN_LIFETIME: Duration = Duration::from_hours(8760);
 
-pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
-    let mut config = config;
+pub(crate) async fn run(mut config: Config) -> anyhow::Result<()> {
     files::private_folder(&config.data_dir)?;
     tls_secret::follow(&mut config).await?;
     let store = open_store(&config).await?;
@@ -152,7 +151,7 @@ async fn lead(config: &Config, servers: &Servers) -> anyhow::Result<Option<Leade
     Ok(Some(leader::follow(&config.namespace, address, servers.stop.clone()).await?))
 }
 
-async fn client() -> anyhow::Result<kube::Client> {
+pub(crate) async fn client() -> anyhow::Result<kube::Client> {
     kube::Client::try_default().await.context("no Kubernetes cluster is configured")
 }
 

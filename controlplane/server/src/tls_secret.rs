@@ -15,6 +15,7 @@ use tokio_stream::StreamExt as _;
 
 use crate::config::{Config, TlsFiles};
 use crate::files;
+use crate::run::client;
 
 /// Below the data folder.
 const FOLDER: &str = "served";
@@ -40,8 +41,7 @@ pub(crate) async fn follow(config: &mut Config) -> anyhow::Result<()> {
     }
     *tls = TlsFiles { cert: folder.join(CERT), key: folder.join(KEY) };
     replica.ca_file = folder.join(CA);
-    let client = kube::Client::try_default().await.context("no Kubernetes cluster is configured")?;
-    tokio::spawn(take_all(Api::namespaced(client, &config.namespace), name.clone(), folder));
+    tokio::spawn(take_all(Api::namespaced(client().await?, &config.namespace), name.clone(), folder));
     Ok(())
 }
 

@@ -76,6 +76,15 @@ struct Bench {
 }
 
 impl Bench {
+    /// The control plane's stream is there again: the first request, for clusters.
+    fn comes_back(&mut self) -> DeltaDiscoveryRequest {
+        let actions = self.relay.handle(Event::UpstreamUp { node_id: "default/web".into() });
+        match actions.into_iter().next() {
+            Some(Action::Upstream(first)) => first,
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn new(last_good: Option<Cache>) -> Self {
         Self { relay: Relay::new(last_good), nonces: BTreeMap::new() }
     }
@@ -226,6 +235,13 @@ fn a_refused_version_leaves_the_last_good_one_and_what_it_refers_to() {
     assert_eq!(bench.ack(Listener), ["envoy Cluster -old", "ack Listener n6", "save"]);
 }
 
+/// What a first request says is held: names and versions.
+fn held(first: &DeltaDiscoveryRequest) -> Vec<(&str, &str)> {
+    let held =
+        first.initial_resource_versions.iter().map(|(name, version)| (name.as_str(), version.as_str()));
+    held.collect::<BTreeMap<_, _>>().into_iter().collect()
+}
+
 #[test]
 fn a_refused_version_is_never_stated_as_held() {
     let mut bench = Bench::up();
@@ -236,15 +252,8 @@ fn a_refused_version_is_never_stated_as_held() {
     bench.does(push(Cluster, "n3", &["c=1"]));
     bench.nack(Cluster, "bad");
     bench.does(Event::UpstreamDown);
-    let actions = bench.relay.handle(Event::UpstreamUp { node_id: "default/web".into() });
-    let Action::Upstream(first) = &actions[0] else { panic!("{actions:?}") };
-    let held: BTreeMap<_, _> = first.initial_resource_versions.clone().into_iter().collect();
-    assert_eq!(
-        held,
-        [("a", "1"), ("b", "1"), ("c", "")]
-            .map(|(name, version)| (name.to_owned(), version.to_owned()))
-            .into()
-    );
+    let first = bench.comes_back();
+    assert_eq!(held(&first), [("a", "1"), ("b", "1"), ("c", "")]);
     assert_eq!(first.node.as_ref().unwrap().id, "default/web");
     // Another replica sends it again: it hears the same, and Envoy is not troubled.
     assert_eq!(bench.does(push(Cluster, "m1", &["a=2", "c=1"])), ["nack Cluster m1 a: bad\nc: bad"]);
@@ -257,15 +266,8 @@ fn what_envoy_has_not_answered_for_is_not_stated_as_held() {
     bench.ack(Cluster);
     bench.does(push(Cluster, "n2", &["a=2", "c=1"]));
     bench.does(Event::UpstreamDown);
-    let actions = bench.relay.handle(Event::UpstreamUp { node_id: "default/web".into() });
-    let Action::Upstream(first) = &actions[0] else { panic!("{actions:?}") };
-    let held: BTreeMap<_, _> = first.initial_resource_versions.clone().into_iter().collect();
-    assert_eq!(
-        held,
-        [("a", ""), ("b", "1"), ("c", "")]
-            .map(|(name, version)| (name.to_owned(), version.to_owned()))
-            .into()
-    );
+    let first = bench.comes_back();
+    assert_eq!(held(&first), [("a", ""), ("b", "1"), ("c", "")]);
     // It comes again, and is acknowledged once Envoy has answered.
     assert_eq!(bench.does(push(Cluster, "m1", &["a=2", "c=1"])), [""; 0]);
     assert_eq!(bench.ack(Cluster), ["ack Cluster m1", "save"]);
