@@ -22,6 +22,9 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// How often it is tried, by holders and others.
 const RETRY: Duration = Duration::from_secs(2);
 
+/// How often one that takes no part any more looks who does.
+const LOOK: Duration = Duration::from_millis(500);
+
 /// Annotation of a Lease: where its holder is reached by the other candidates, `HOST:PORT`.
 const ADDRESS: &str = "ursamesh.io/holder-address";
 
@@ -177,8 +180,9 @@ impl Candidate {
         }
     }
 
-    /// Gives the Lease up, so that another one need not wait.
+    /// Gives the Lease up, so that another one need not wait. Nobody holds it from then on, as far as this one knows.
     pub async fn release(&mut self) {
+        self.saw(None);
         let Ok(Ok(Some(mut lease))) = timeout(RETRY, self.api.get_opt(&self.name)).await else { return };
         let Some(spec) = lease.spec.as_mut() else { return };
         if spec.holder_identity.as_deref() != Some(self.sight.identity.as_str()) {
@@ -191,6 +195,17 @@ impl Candidate {
         }
         let released = timeout(RETRY, self.api.replace(&self.name, &PostParams::default(), &lease)).await;
         debug!(ok = matches!(released, Ok(Ok(_))), "the Lease is given up");
+    }
+
+    /// Sees who holds the Lease, for as long as it is polled, and does not take it.
+    pub async fn watch(&mut self) {
+        loop {
+            match self.api.get_opt(&self.name).await {
+                Ok(found) => self.saw(found.as_ref()),
+                Err(error) => debug!(%error, "the Lease cannot be read"),
+            }
+            sleep(LOOK).await;
+        }
     }
 
     fn saw(&self, lease: Option<&Lease>) {

@@ -22,7 +22,9 @@ pub(crate) struct Leadership {
     pub(crate) leads: watch::Receiver<bool>,
     /// Which one does, and where it is reached.
     pub(crate) leader: watch::Receiver<Option<Leader>>,
-    /// Ends once the Lease is given up.
+    /// Gives the Lease up for good; connections still go to the one that leads then.
+    pub(crate) resign: CancellationToken,
+    /// Ends once that is done and the servers stop.
     pub(crate) task: JoinHandle<()>,
 }
 
@@ -74,7 +76,7 @@ fn where_served(leads: bool, leader: Option<Leader>, port: u16) -> Route {
     address.map_or(Route::Nowhere, |address| Route::At(SocketAddr::new(address.ip(), port)))
 }
 
-/// Takes part from now on until it is stopped. Nobody waits for it: all replicas serve proxies. `address`: where other
+/// Takes part from now on until it resigns, and looks who leads until it is stopped. Nobody waits for it: all replicas serve proxies. `address`: where other
 /// replicas reach this one.
 pub(crate) async fn follow(
     namespace: &str,
@@ -87,6 +89,8 @@ pub(crate) async fn follow(
     let mut candidate = Candidate::new(client, namespace, LEASE, identity.clone()).at(address);
     let (leads, receiver) = watch::channel(false);
     let leader = reached(candidate.holder());
+    let resign = stop.child_token();
+    let resigned = resign.clone();
     let task = tokio::spawn(async move {
         let taking_part = async {
             loop {
@@ -98,12 +102,16 @@ pub(crate) async fn follow(
         };
         tokio::select! {
             () = taking_part => {}
-            () = stop.cancelled() => {}
+            () = resigned.cancelled() => {}
         }
         leads.send_replace(false);
         candidate.release().await;
+        tokio::select! {
+            () = candidate.watch() => {}
+            () = stop.cancelled() => {}
+        }
     });
-    Ok(Leadership { identity, leads: receiver, leader, task })
+    Ok(Leadership { identity, leads: receiver, leader, resign, task })
 }
 
 /// Holders that say where they are.

@@ -39,6 +39,8 @@ pub(crate) const ADMIN_TOKEN: &str = "admin-token";
 const CA_FILE: &str = "tls/ca.pem";
 /// The API server has this long to list the zone ingresses.
 const LISTED_WITHIN: Duration = Duration::from_mins(1);
+/// How long a replica serves on after it was told to end: until every node has heard that it is gone.
+const KEEP_SERVING: Duration = Duration::from_secs(5);
 
 const ADMIN_TOKEN_LIFETIME: Duration = Duration::from_hours(8760);
 
@@ -133,6 +135,13 @@ pub(crate) async fn run(mut config: Config) -> anyhow::Result<()> {
     sd_notify::notify(&[sd_notify::NotifyState::Ready]).context("cannot tell systemd that this is ready")?;
     let result = servers.until_signal().await;
     ready.store(false, Ordering::Release);
+    if let Some(leading) = &leading {
+        // At once: the pod of a node that is lost is given no time.
+        leading.resign.cancel();
+    }
+    if config.replica.is_some() && result.is_ok() {
+        tokio::time::sleep(KEEP_SERVING).await;
+    }
     servers.stop().await;
     if let Some(Leadership { task, .. }) = leading {
         let _ = task.await;

@@ -109,7 +109,7 @@ async fn global_has_zones_only_while_it_leads() {
     let replica = Global::new(world.store.clone(), world.tokens.clone(), leads.subscribe());
     let server = Server::start(replica.routes()).await;
     let mut east = server.start_zone("east", &server.address, &world.token("east").await);
-    let waits = |link: &Link| matches!(link, Link::Lost { cause: Cause::Unreachable, reason } if reason.contains("another replica"));
+    let waits = |link: &Link| matches!(link, Link::Lost { cause: Cause::Unreachable, reason } if reason.contains("does not lead"));
     timeout(PATIENCE, east.connected.wait_for(waits)).await.unwrap().unwrap();
     assert!(replica.zones().is_empty());
     leads.send_replace(true);

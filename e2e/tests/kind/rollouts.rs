@@ -1,8 +1,13 @@
 //! Changes of what runs, under load: nobody loses a request.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 use ursa_e2e::kind::{SYSTEM, kubectl, with};
 use ursa_e2e::rounds;
+
+/// A replica that is told to end has done so within this time.
+const ENDED: Duration = Duration::from_secs(10);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_application_that_is_rolled_loses_no_request() -> anyhow::Result<()> {
@@ -33,12 +38,17 @@ async fn a_control_plane_that_is_rolled_costs_no_request() -> anyhow::Result<()>
         kind.permit("all", "client", "web").await?;
         kind.answered("client", "http://web/").await?;
         let load = kind.load("client", "http://web/").await?;
-        for _ in 0..rounds(1, 10) {
-            let deployment = ["--namespace", SYSTEM, "rollout", "restart", "deployment/ursa-cp"];
-            kubectl(&deployment).await?;
-            let status =
-                ["--namespace", SYSTEM, "rollout", "status", "deployment/ursa-cp", "--timeout", "120s"];
-            kubectl(&status).await.context("the control plane comes back")?;
+        // The API server asks the control plane about each of these writes.
+        let mesh = ["patch", "mesh", &kind.name, "--type=merge", "--dry-run=server", "--patch"];
+        let permissive = [&mesh[..], &[r#"{"spec":{"mtls":{"mode":"Permissive"}}}"#]].concat();
+        let writes = async {
+            loop {
+                kubectl(&permissive).await.context("a user's write while the control plane is rolled")?;
+            }
+        };
+        tokio::select! {
+            rolled = roll() => rolled?,
+            refused = writes => return refused,
         }
         load.answered_all().await?;
         // Whichever replica the sidecars talk to now tells them what is new.
@@ -48,4 +58,15 @@ async fn a_control_plane_that_is_rolled_costs_no_request() -> anyhow::Result<()>
         kind.answered("client", "http://web/").await.map(drop)
     })
     .await
+}
+
+async fn roll() -> anyhow::Result<()> {
+    for _ in 0..rounds(1, 10) {
+        kubectl(&["--namespace", SYSTEM, "rollout", "restart", "deployment/ursa-cp"]).await?;
+        let status = ["--namespace", SYSTEM, "rollout", "status", "deployment/ursa-cp", "--timeout", "120s"];
+        kubectl(&status).await.context("the control plane comes back")?;
+        // The last one that was told to end still does.
+        tokio::time::sleep(ENDED).await;
+    }
+    Ok(())
 }
