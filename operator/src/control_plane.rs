@@ -5,6 +5,7 @@
 
 pub mod observe;
 pub mod plan;
+mod reach;
 mod report;
 
 use std::sync::Arc;
@@ -34,7 +35,8 @@ use crate::cluster::{self, ApplyError, Ownership};
 use crate::metrics::{Metrics, Outcome};
 use crate::names::{CONTROL_PLANE, MANAGED_BY, Names, OPERATOR};
 use observe::{ObserveError, observe};
-use plan::Defaults;
+use plan::{Defaults, READY, Status};
+use reach::Reach;
 
 /// On ControlPlanes: cluster-scoped objects go first. Any operator can remove it; no control plane is needed.
 pub const FINALIZER: &str = "ursamesh.io/operator";
@@ -42,6 +44,8 @@ pub const FINALIZER: &str = "ursamesh.io/operator";
 const AGAIN: Duration = Duration::from_mins(10);
 /// After a failure.
 const RETRY: Duration = Duration::from_secs(5);
+/// While the API server does not reach a webhook that serves.
+const UNREACHED: Duration = Duration::from_secs(1);
 /// Of several changes at once, such as our own, one look is enough.
 const DEBOUNCE: Duration = Duration::from_millis(100);
 
@@ -66,6 +70,9 @@ pub(crate) enum ReconcileError {
     /// While it wrote objects.
     #[error(transparent)]
     Apply(#[from] ApplyError),
+    /// While it asked whether the webhook is reached.
+    #[error("cannot ask whether the webhook is reached: {0}")]
+    Reach(#[source] kube::Error),
     /// While it wrote the status.
     #[error("cannot write the status: {0}")]
     Status(#[source] kube::Error),
@@ -149,12 +156,17 @@ async fn set_up(
     let may_be_unled = control_plane.spec.mode == ControlPlaneMode::Zone
         && plan.status.connection.is_none()
         && observed.control_plane.as_ref().is_none_or(|seen| seen.available == 0);
+    let mut status = plan.status;
     match cluster::apply(&context.client, &plan.objects, ownership).await {
         Ok(applied) => {
-            report::write(control_plane, report::Told::Applied(applied, plan.status), context).await?;
+            let waits = waits_for_webhook(control_plane, &mut status, &context.client).await?;
+            report::write(control_plane, report::Told::Applied(applied, status), context).await?;
+            if waits {
+                return Ok(Action::requeue(UNREACHED));
+            }
         }
         Err(error) => {
-            let told = report::Told::NotApplied(&error, plan.status);
+            let told = report::Told::NotApplied(&error, status);
             report::write(control_plane, told, context).await?;
             return Err(error.into());
         }
@@ -162,6 +174,26 @@ async fn set_up(
     // cert-manager's Secrets are not ours to watch.
     let waits = observed.tls.control_plane_ca().is_none();
     Ok(Action::requeue(if waits || may_be_unled { RETRY } else { AGAIN }))
+}
+
+/// What becomes ready is reached by the API server as well. Afterwards the replicas tell: a call that fails once is no outage.
+async fn waits_for_webhook(
+    control_plane: &ControlPlane,
+    status: &mut Status,
+    client: &Client,
+) -> Result<bool, ReconcileError> {
+    let told = control_plane.status.iter().flat_map(|status| &status.conditions);
+    let was_ready = told.into_iter().any(|told| told.type_ == READY && told.status == "True");
+    if was_ready || !status.is_ready() {
+        return Ok(false);
+    }
+    match reach::of(client).await.map_err(ReconcileError::Reach)? {
+        Reach::Answered => Ok(false),
+        Reach::NotYet(reason) => {
+            status.wait_for_webhook(&reason);
+            Ok(true)
+        }
+    }
 }
 
 /// Removes what is cluster-scoped, and nothing else; the rest goes with the ControlPlane.

@@ -14,9 +14,11 @@ mod webhooks;
 use serde_json::{Value, json};
 use ursa_crds::{ControlPlane, ControlPlaneMode, ControlPlaneSpec};
 
+pub(crate) use status::READY;
 pub use status::{Condition, Conditions, Status};
 pub(crate) use tls::names as certificate_names;
 pub use tls::{decode as read_tls, decode_authority as read_authority};
+pub(crate) use webhooks::VALIDATION;
 
 use super::observe::{Observed, Tls};
 use crate::names::{Names, Part};

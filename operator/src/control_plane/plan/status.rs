@@ -9,6 +9,9 @@ use crate::control_plane::observe::{Observed, Rollout};
 
 pub use crate::conditions::{Condition, Conditions};
 
+/// Whether control plane and webhook serve.
+pub(crate) const READY: &str = "Ready";
+
 /// The status, without times.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
@@ -23,6 +26,19 @@ pub struct Status {
 }
 
 impl Status {
+    /// Whether everything that users write is served.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.conditions.iter().any(|condition| condition.name == READY && condition.status == "True")
+    }
+
+    /// The API server does not reach the webhook yet.
+    pub(crate) fn wait_for_webhook(&mut self, reason: &str) {
+        let message = format!("the API server does not reach the webhook: {reason}");
+        for known in self.conditions.iter_mut().filter(|known| known.name == READY) {
+            *known = Condition::new(READY, false, "WebhookUnreachable", message.clone());
+        }
+    }
+
     /// Something could not be applied.
     pub(crate) fn degrade(&mut self, reason: &'static str, message: &str) {
         conditions::degrade(&mut self.conditions, reason, message);
@@ -67,7 +83,7 @@ fn condition(name: &'static str, status: bool, reason: &'static str, message: St
 }
 
 fn ready(source: &Source<'_>, observed: &Observed, configured: bool) -> Condition {
-    let no = |reason, message: &str| condition("Ready", false, reason, message.to_owned());
+    let no = |reason, message: &str| condition(READY, false, reason, message.to_owned());
     let serves = |seen: &Option<Rollout>| seen.as_ref().is_some_and(|seen| seen.available > 0);
     if observed.tls.control_plane_ca().is_none() {
         return no("WaitingForCertificates", "cert-manager has not issued the certificates yet");
@@ -87,7 +103,7 @@ fn ready(source: &Source<'_>, observed: &Observed, configured: bool) -> Conditio
         };
         return no("WebhookUnavailable", message);
     }
-    condition("Ready", true, "Available", "the control plane and the webhook serve".into())
+    condition(READY, true, "Available", "the control plane and the webhook serve".into())
 }
 
 fn progressing(observed: &Observed) -> Condition {

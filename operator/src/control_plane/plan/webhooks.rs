@@ -13,6 +13,9 @@ use ursa_inject::SYSTEM_NAMESPACES;
 
 use crate::names::{INJECTION, Part};
 
+/// What judges resources.
+pub(crate) const VALIDATION: &str = "validation.ursamesh.io";
+
 /// Of pods and resources in these nothing is asked, so that an outage of the webhook does not keep the cluster down.
 fn system_namespaces(source: &Source<'_>) -> Vec<String> {
     let system = SYSTEM_NAMESPACES.iter().map(|name| (*name).to_owned());
@@ -146,7 +149,7 @@ fn validating(source: &Source<'_>) -> Value {
         "operations": operations, "scope": "*",
     });
     let client = client(source, Part::Webhook, "/validate");
-    judged(source, "validation.ursamesh.io", client, rule, users_conditions(source))
+    judged(source, VALIDATION, client, rule, users_conditions(source))
 }
 
 /// What somebody refuses or takes as it is.
@@ -166,16 +169,16 @@ fn judged(source: &Source<'_>, name: &str, client: Value, rule: Value, condition
 
 /// Only what users write, and is to stay.
 fn users_conditions(source: &Source<'_>) -> Vec<Value> {
-    let accounts: Vec<String> = [
-        source.names.part(Part::ControlPlane),
-        source.names.part(Part::Webhook),
-        source.defaults.operator_account.clone(),
-    ]
-    .iter()
-    .map(|account| format!("'system:serviceaccount:{}:{account}'", source.names.namespace))
-    .collect();
+    let account = |name: &str| format!("'system:serviceaccount:{}:{name}'", source.names.namespace);
+    let parts = [Part::ControlPlane, Part::Webhook].map(|part| account(&source.names.part(part)));
+    let (parts, operator) = (parts.join(", "), account(&source.defaults.operator_account));
+    // By dry runs the operator sees whether the webhook is asked.
+    let ours = format!(
+        "request.userInfo.username in [{parts}] || request.userInfo.username == {operator} && \
+         !(has(request.dryRun) && request.dryRun)"
+    );
     vec![
-        json!({"name": "not-ours", "expression": format!("!(request.userInfo.username in [{}])", accounts.join(", "))}),
+        json!({"name": "not-ours", "expression": format!("!({ours})")}),
         json!({
             "name": "not-of-the-cluster",
             "expression": "!('system:serviceaccounts:kube-system' in request.userInfo.groups)",
