@@ -37,6 +37,8 @@ pub fn bootstrap(settings: &BootstrapSettings) -> String {
                 "api_type": "DELTA_GRPC",
                 "transport_api_version": "V3",
                 "grpc_services": [{"envoy_grpc": {"cluster_name": AGENT_CLUSTER}}],
+                // It names all of Envoy's extensions: 61 KB beside each acknowledgement.
+                "set_node_on_first_message_only": true,
             },
             "cds_config": ads,
             "lds_config": ads,
