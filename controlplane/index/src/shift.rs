@@ -85,12 +85,7 @@ mod tests {
     }
 
     fn named(names: &[&str]) -> BTreeSet<DestinationId> {
-        let id = |name: &&str| DestinationId {
-            mesh: "default".into(),
-            service: (*name).into(),
-            subset: BTreeMap::new(),
-        };
-        names.iter().map(id).collect()
+        names.iter().map(|name| DestinationId::whole("default", name)).collect()
     }
 
     #[test]

@@ -223,6 +223,11 @@ pub struct DestinationId {
 }
 
 impl DestinationId {
+    /// All instances of a service; in their order the first of the service's.
+    pub fn whole(mesh: &str, service: &str) -> Self {
+        Self { mesh: mesh.to_owned(), service: service.to_owned(), subset: BTreeMap::new() }
+    }
+
     /// The server name that stands for it on the way between zones: 32 hexadecimal digits of SHA-256 over mesh, service
     /// and subset less the zone, then `.ursa`.
     pub fn sni(&self) -> String {

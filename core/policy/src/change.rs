@@ -45,8 +45,8 @@ impl MeshView {
     /// A dataplane of the own zone is so from now on (`None`: it is gone).
     pub fn set_instance(&mut self, name: &str, instance: Option<Instance>, touched: &mut Touched) {
         let identities = self.identities.len();
-        let Replaced { before, inbounds: old, identity_is_new } = self.replace(name, instance);
-        if before == Before::Another {
+        let Replaced { is_another, inbounds: old, identity_is_new } = self.replace(name, instance);
+        if is_another {
             touched.workloads.insert(name.to_owned());
             touched.offer = true;
         }
@@ -196,8 +196,7 @@ impl MeshView {
         {
             self.local.insert(name, local_inbounds(instance, workload, &self.input.zone));
         }
-        let before = if is_same { Before::Same } else { Before::Another };
-        Replaced { before, inbounds, identity_is_new }
+        Replaced { is_another: !is_same, inbounds, identity_is_new }
     }
 
     /// Whether instances came or went with the change of a workload's inbounds of a service, and whether any of a kind that no
@@ -221,15 +220,9 @@ impl MeshView {
 
 /// What was there before.
 pub(crate) struct Replaced {
-    before: Before,
+    /// It is another workload now, or was none before; not only in another state.
+    is_another: bool,
     inbounds: Vec<LocalInbound>,
     /// Nobody had the identity before.
     identity_is_new: bool,
-}
-
-#[derive(PartialEq, Eq)]
-enum Before {
-    /// The same workload, perhaps in another state; or none, as now.
-    Same,
-    Another,
 }

@@ -117,11 +117,7 @@ impl MeshView {
     /// Forgets what is not so any more of a service's destinations; `all`: not only of those that are single instances.
     /// What was forgotten.
     pub(crate) fn forget_facts(&mut self, service: &str, all: bool) -> Vec<DestinationId> {
-        let first = DestinationId {
-            mesh: self.input.name.clone(),
-            service: service.to_owned(),
-            subset: BTreeMap::new(),
-        };
+        let first = DestinationId::whole(&self.input.name, service);
         let of_service: Vec<(DestinationId, Arc<Facts>)> = (self.memory.lock().facts.range(first..))
             .take_while(|(id, _)| id.service == service)
             .filter(|(id, _)| all || id.subset.contains_key(tag::INSTANCE))

@@ -131,11 +131,7 @@ impl MeshView {
         if !self.mtls {
             return Vec::new();
         }
-        let whole = self.local.services().map(|service| DestinationId {
-            mesh: self.input.name.clone(),
-            service: service.clone(),
-            subset: BTreeMap::new(),
-        });
+        let whole = self.local.services().map(|service| DestinationId::whole(&self.input.name, service));
         let mut all = subsets;
         all.extend(whole.flat_map(|id| self.with_ports(&self.input.zone, id)));
         all.retain(|destination| self.local_inbounds(destination).next().is_some());

@@ -135,8 +135,7 @@ impl Users {
             return moved;
         };
         for service in services {
-            let first =
-                DestinationId { mesh: mesh.to_owned(), service: service.clone(), subset: BTreeMap::new() };
+            let first = DestinationId::whole(mesh, service);
             let of_service = self.0.range_mut(first..).take_while(|(id, _)| id.service == *service);
             of_service.for_each(|(id, used)| look(id, used));
         }
