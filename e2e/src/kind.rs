@@ -372,6 +372,11 @@ impl Kind {
 
     async fn end(self) -> anyhow::Result<()> {
         self.kubectl(&["delete", "namespace", &self.name, "--wait=false"]).await?;
+        self.delete_mesh().await
+    }
+
+    /// Deletes the mesh, if it is still there, and its policies.
+    pub async fn delete_mesh(&self) -> anyhow::Result<()> {
         for kind in ["trafficpermissions", "trafficroutes"] {
             let all = kubectl(&["--namespace", SYSTEM, "get", kind, "--output", "name"]).await?;
             let prefix = format!("/{}.", self.name);
@@ -379,7 +384,7 @@ impl Kind {
                 kubectl(&["--namespace", SYSTEM, "delete", name]).await?;
             }
         }
-        kubectl(&["delete", "mesh", &self.name]).await.map(drop)
+        kubectl(&["delete", "mesh", &self.name, "--ignore-not-found"]).await.map(drop)
     }
 
     /// Objects, events, logs and the configuration of each Envoy, of this cluster; the folder.

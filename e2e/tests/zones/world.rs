@@ -207,7 +207,7 @@ impl World {
             let end = ["delete", "namespace", &self.kind.name, "--wait=false", "--ignore-not-found"];
             self.in_zone(zone, kubectl(&end)).await?;
         }
-        self.at_global(kubectl(&["delete", "mesh", &self.kind.name, "--ignore-not-found"])).await.map(drop)
+        self.at_global(self.kind.delete_mesh()).await
     }
 }
 
