@@ -162,6 +162,9 @@ pub(crate) enum Inspect {
         /// What to show
         #[arg(long = "type", value_enum, default_value_t)]
         view: View,
+        /// Show how big its proxy's configuration is, by the services that it may call, and why it has them
+        #[arg(long, conflicts_with = "view")]
+        why_size: bool,
     },
 }
 

@@ -16,6 +16,7 @@ mod output;
 mod peers;
 mod problem;
 mod resource;
+mod size;
 mod table;
 
 use std::process::ExitCode;

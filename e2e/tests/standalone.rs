@@ -347,6 +347,16 @@ async fn what_a_proxy_does_and_why_can_be_looked_up() -> anyhow::Result<()> {
     shown(&["dataplanes"], &["client-1", "server-1", "true", "1.40.0"])?;
     shown(&["dataplane", "server-1"], &["allow-client", "decision"])?;
     shown(&["dataplane", "client-1", "--type", "clusters", "-o", "json"], &["6379"])?;
+    let size = get("dataplanes/client-1/size").await?;
+    let bytes = |part: &serde_json::Value| part["bytes"].as_u64().unwrap_or_default();
+    let services: u64 = size["services"].as_array().into_iter().flatten().map(bytes).sum();
+    let of_server = &size["services"][0];
+    anyhow::ensure!(of_server["service"] == "server" && of_server["endpoints"] == 1, "{size}");
+    anyhow::ensure!(bytes(of_server) > 0 && services + bytes(&size["others"]) == bytes(&size), "{size}");
+    let why_size = ["dataplane", "client-1", "--why-size"];
+    shown(&why_size, &["server", "declared", "allow-client", "(inbounds, capture)"])?;
+    pair.plane.ursactl(&["delete", "trafficpermission", "allow-client"])?;
+    shown(&why_size, &["nobody: it is refused"])?;
     eventually("the certificate's end is known", SOON, async || {
         let insight = get("dataplanes/client-1/insight").await?;
         anyhow::ensure!(

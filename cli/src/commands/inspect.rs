@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::args::{Common, Inspect, View};
 use crate::client::Client;
 use crate::environment::Environment;
-use crate::{commands, output, peers, table};
+use crate::{commands, output, peers, size, table};
 
 /// The cells of an item.
 type Row = fn(&Value) -> Vec<String>;
@@ -29,7 +29,12 @@ pub(crate) async fn run(common: &Common, environment: &Environment, inspect: &In
                 &["NAME", "ZONE", "SERVICE", "CONNECTED", "SINCE", "REFUSED", "CERTIFICATE ENDS", "ENVOY"];
             (titles, dataplane_row, client.get(&["meshes", mesh, "dataplanes+insights"]).await?)
         }
-        Inspect::Dataplane { name, view } => {
+        Inspect::Dataplane { name, why_size: true, .. } => {
+            let value = client.get(&["meshes", mesh, "dataplanes", name, "size"]).await?;
+            let text = output::structured(common.output, &value)?;
+            return output::print(&text.unwrap_or_else(|| size::render(&value)));
+        }
+        Inspect::Dataplane { name, view, .. } => {
             return dataplane(common, &client, name, *view).await;
         }
     };

@@ -13,6 +13,7 @@ use ursa_model::ProxyId;
 use ursa_store::Store;
 
 use crate::problem::Problem;
+use crate::size::size;
 use crate::{ApiState, body};
 
 type Answer = Result<Response, Problem>;
@@ -96,7 +97,7 @@ fn reported(state: &ApiState, mesh: &str) -> Vec<Value> {
 }
 
 /// `GET /meshes/{mesh}/dataplanes/{name}/{view}`: `config` is what the proxy is to do, `policies` is why, `clusters` is
-/// where its destinations are, `insight` is what is known of it.
+/// where its destinations are, `insight` is what is known of it, `size` is how big all of it is, and why.
 pub(crate) async fn dataplane(
     State(state): State<ApiState>,
     Path((mesh, name, view)): Path<(String, String, String)>,
@@ -117,9 +118,10 @@ pub(crate) async fn dataplane(
         "config" => json!(known.config),
         "policies" => json!(known.policies),
         "clusters" => json!({"items": known.endpoints}),
+        "size" => size(&known),
         _ => {
             return Err(Problem::not_found(format!(
-                "{view:?} is none of config, policies, clusters, insight"
+                "{view:?} is none of config, policies, clusters, insight, size"
             )));
         }
     };

@@ -16,6 +16,7 @@ mod path;
 mod problem;
 mod resources;
 mod revocations;
+mod size;
 mod standing;
 mod tokens;
 mod zone_state;

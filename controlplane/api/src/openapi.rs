@@ -104,6 +104,27 @@ const OTHERS: &[(&str, &str, &str, &str, Option<&str>)] = &[
         "What is known of the proxy",
         None,
     ),
+    (
+        "/meshes/{mesh}/dataplanes/{name}/size",
+        "get",
+        "dataplaneSize",
+        "How big the proxy's configuration is by the services that it may call, and why it has them",
+        None,
+    ),
+    (
+        "/zones+state",
+        "get",
+        "listZoneStates",
+        "At global: each zone's state, and for how long it has not had everything",
+        None,
+    ),
+    (
+        "/adoption",
+        "post",
+        "adopt",
+        "At global: zones follow this store from now on, in place of the one that they knew",
+        None,
+    ),
     ("/backup", "get", "takeBackup", "A global control plane with its keys, for its owner only", None),
     (
         "/restore",

@@ -7,13 +7,16 @@ use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use ursa_store::Store;
 
+/// `ursa-cp` adds these where it is global, and the end-to-end tests call them there.
+const OF_GLOBAL: [&str; 2] = ["/adoption", "/zones+state"];
+
 #[tokio::test]
 async fn every_operation_of_the_document_exists() {
     let api = Api::start(Store::memory()).await;
     let document = api.get("/openapi.json").await;
     let paths = document["paths"].as_object().unwrap();
     assert!(paths.len() > 20, "{}", paths.len());
-    for (path, operations) in paths {
+    for (path, operations) in paths.iter().filter(|(path, _)| !OF_GLOBAL.contains(&path.as_str())) {
         for method in operations.as_object().unwrap().keys().filter(|key| *key != "parameters") {
             let url = path.replace("{mesh}", "default").replace("{name}", "some");
             let method: Method = method.to_uppercase().parse().unwrap();

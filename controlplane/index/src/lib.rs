@@ -40,6 +40,7 @@ pub use hearing::Hearing;
 pub use insight::{Behind, Certificate, Insights, News, ProxyInsight, Rejection};
 pub use mesh::progress::trusts;
 pub use snapshot::{IdentityGrant, Names, ProxyView, Snapshot};
+pub use ursa_envoy::{Weight, Weights};
 pub use work::Work;
 
 use work::Counted;

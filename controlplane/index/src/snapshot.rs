@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ursa_envoy::ResourceSet;
+use ursa_envoy::{ResourceSet, Weights, weigh};
 use ursa_model::{EndpointSet, ProxyModel, SpiffeId};
 use ursa_policy::ProxyPolicies;
 
@@ -38,6 +38,13 @@ pub struct ProxyView {
     pub endpoints: Vec<EndpointSet>,
     /// Why.
     pub policies: ProxyPolicies,
+}
+
+impl ProxyView {
+    /// How much of its configuration each part of it makes.
+    pub fn weights(&self) -> Weights {
+        weigh(&self.config, &self.endpoints)
+    }
 }
 
 /// The certificate that an agent is to have.

@@ -21,6 +21,7 @@ mod resource_set;
 mod retry;
 mod tls;
 mod translate;
+mod weigh;
 pub mod wire;
 mod zone_ingresses;
 
@@ -32,6 +33,7 @@ pub use resource::{Interner, Resource, ResourceKey, ResourceType};
 pub use resource_set::ResourceSet;
 pub use tls::{IDENTITY_SECRET, identity_secret, reworded};
 pub use translate::{endpoint_resource, ingress_endpoint_resource, is_of_inbound, translate};
+pub use weigh::{Weight, Weights, weigh};
 
 /// Raised when equal models begin to give other resources than before, so that proxies get the new ones.
 pub const TRANSLATOR_REVISION: u32 = 3;

@@ -5,16 +5,16 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use ursa_envoy::{
-    BootstrapSettings, Interner, Resource, ResourceType, bootstrap, endpoint_resource, identity_secret,
-    ingress_endpoint_resource, translate,
+    BootstrapSettings, Interner, Resource, ResourceType, Weight, bootstrap, endpoint_resource,
+    identity_secret, ingress_endpoint_resource, translate, weigh,
 };
-use ursa_model::{EndpointSet, ProxyModel};
+use ursa_model::{Destination, EndpointSet, ProxyModel};
 
 type TestResult = Result<(), Box<dyn std::error::Error>>;
 
@@ -54,7 +54,10 @@ fn golden(path: &Path) -> TestResult {
                 assert!(position == 0 && !why.is_empty(), "the first document says why the case exists");
                 Vec::new()
             }
-            Document::ProxyModel { model } => translate(&model, &mut interner).into_values().collect(),
+            Document::ProxyModel { model } => {
+                parts_weigh_as_much_as_the_whole(&model);
+                translate(&model, &mut interner).into_values().collect()
+            }
             Document::Endpoints { cluster, endpoints } => {
                 vec![endpoint_resource(&cluster, &endpoints, &mut interner)]
             }
@@ -73,6 +76,25 @@ fn golden(path: &Path) -> TestResult {
         .collect();
     compare(&output_of(path), &serde_saphyr::to_string(&named)?)?;
     load_in_envoy(&sections)
+}
+
+/// Of what is no ingress.
+fn parts_weigh_as_much_as_the_whole(model: &ProxyModel) {
+    let nowhere = |destination: &Arc<Destination>| EndpointSet {
+        destination: destination.id.clone(),
+        endpoints: Vec::new(),
+    };
+    let endpoints: Vec<_> = model.destinations.iter().map(nowhere).collect();
+    let weights = weigh(model, &endpoints);
+    let mut parts = weights.others;
+    for part in weights.outbounds.into_iter().chain(weights.destinations) {
+        parts += part;
+    }
+    let mut all = Weight::default();
+    for of_type in weights.types.into_values() {
+        all += of_type;
+    }
+    assert!(model.ingress_listener.is_some() || parts == all, "{parts:?} of {all:?}");
 }
 
 fn every_output_has_an_input(path: &Path) -> TestResult {

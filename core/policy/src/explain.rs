@@ -59,8 +59,22 @@ pub struct OutboundPolicies {
     pub port: u16,
     /// The service.
     pub service: String,
+    /// Why the proxy has it.
+    pub reason: OutboundReason,
     /// The route that wins; `None`: all instances get equal shares.
     pub route: Option<String>,
+    /// The permissions that may let it in there, ordered by name; none: every call is refused. `None` without mutual TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub permissions: Option<Vec<String>>,
+}
+
+/// Why a proxy has an outbound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum OutboundReason {
+    /// Its dataplane names it.
+    Declared,
+    /// Its workload's traffic is captured: it may call every service of the mesh.
+    Captured,
 }
 
 impl MeshView {
@@ -86,10 +100,24 @@ impl MeshView {
             permissions: self.permissions_of(tags),
             decision: self.decision(tags),
         });
-        let outbounds = self.calls(spec).map(|call| OutboundPolicies {
+        let known = self.known_as(&self.input.zone, workload.known_as());
+        let offers = self.reachable_remotes().flat_map(|remote| &remote.services);
+        let offered: BTreeSet<&str> =
+            offers.filter_map(|offer| offer.tags.get(tag::SERVICE)).map(String::as_str).collect();
+        let admitting = |service: &str| -> Vec<String> {
+            let here: BTreeSet<&Tags> = self.local.of(service).map(|inbound| &inbound.tags).collect();
+            let elsewhere = here.is_empty() || offered.contains(service);
+            let all = self.permissions.perhaps_admitting(&known, service, &here, elsewhere, &self.input.spec);
+            all.into_iter().map(|object| object.meta.name.clone()).collect()
+        };
+        // What the dataplane names comes first.
+        let declared = spec.networking.outbound.len();
+        let outbounds = self.calls(spec).enumerate().map(|(position, call)| OutboundPolicies {
             address: call.address,
             port: call.port,
+            reason: if position < declared { OutboundReason::Declared } else { OutboundReason::Captured },
             route: self.followed().winner(&caller, &call.tags).map(|(route, _)| route.meta.name.clone()),
+            permissions: self.mtls.then(|| admitting(call.service())),
             service: call.service().to_owned(),
         });
         Some(ProxyPolicies { identity, notes, inbounds: inbounds.collect(), outbounds: outbounds.collect() })

@@ -34,7 +34,11 @@ impl MeshView {
         })
     }
 
-    fn known_as(&self, zone: &str, WorkloadIdentity { service, namespace, tags }: WorkloadIdentity) -> Known {
+    pub(crate) fn known_as(
+        &self,
+        zone: &str,
+        WorkloadIdentity { service, namespace, tags }: WorkloadIdentity,
+    ) -> Known {
         let detail = Detail { hash: SpiffeId::hash(&tags), namespace, tags };
         Known { domain: TrustDomain::new(zone, &self.input.name), service, detail: Some(detail) }
     }

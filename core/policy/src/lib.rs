@@ -29,7 +29,7 @@ mod view;
 mod workload;
 
 pub use change::Touched;
-pub use explain::{InboundPolicies, OutboundPolicies, ProxyPolicies, ReachingPermission};
+pub use explain::{InboundPolicies, OutboundPolicies, OutboundReason, ProxyPolicies, ReachingPermission};
 pub use grants::is_member_zone;
 pub use inbound::protocol;
 pub use input::{Instance, MeshInput, RemoteService, RemoteZone, ServiceAddress};

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use ursa_crds::{Action, MeshSpec, Object, ObjectKey, Spec, Tags, TrafficPermissionSpec};
+use ursa_crds::{Action, MeshSpec, Object, ObjectKey, Spec, Tags, TrafficPermissionSpec, tag};
 use ursa_model::{IdentityPattern, TrustDomain};
 
 use crate::policies::Policies;
@@ -46,6 +46,35 @@ impl Permissions {
             let is_meant = |tags: &&Tags| spec.destinations.iter().any(|to| matches(&to.match_tags, tags));
             inbound.iter().any(|tags| governs(object, tags) && is_meant(tags))
         })
+    }
+
+    /// The permissions that may let a caller in at a service, ordered by key: without any, all of its instances refuse it.
+    /// `here`: tag sets of those in this zone. `elsewhere`: whether there may be others, of which not all tags are known.
+    pub(crate) fn perhaps_admitting(
+        &self,
+        caller: &Known,
+        service: &str,
+        here: &BTreeSet<&Tags>,
+        elsewhere: bool,
+        mesh: &MeshSpec,
+    ) -> Vec<&Arc<Object>> {
+        let called = Tags::from([(tag::SERVICE.to_owned(), service.to_owned())]);
+        let may_be_meant = |wanted: &Tags| {
+            let named = wanted.get(tag::SERVICE).is_none_or(|named| named == service || named == tag::ANY);
+            !wanted.is_empty() && named
+        };
+        let mut candidates = self.0.candidates_of_any(&[&called]);
+        candidates.retain(|object| {
+            let Spec::TrafficPermission(spec) = &object.spec else { return false };
+            let is_meant = |wanted: &Tags| {
+                elsewhere && may_be_meant(wanted)
+                    || here.iter().any(|tags| governs(object, tags) && matches(wanted, tags))
+            };
+            spec.action == Action::Allow
+                && spec.destinations.iter().any(|to| is_meant(&to.match_tags))
+                && spec.sources.iter().any(|from| Source::new(&from.match_tags, mesh).admits(caller))
+        });
+        candidates
     }
 
     /// Who may call an inbound with these tag sets, ordered, none covered by another.

@@ -13,7 +13,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use ursa_crds::{DataplaneSpec, Kind, MeshSpec, Object, ObjectKey, Pod, Problem, Spec, WorkloadIdentity};
 use ursa_model::{EndpointSet, EndpointState, IngressRoute, ProxyModel, TrustBundle, TrustDomain};
-use ursa_policy::{Instance, MeshInput, MeshView, RemoteService, RemoteZone, ServiceAddress};
+use ursa_policy::{
+    Instance, MeshInput, MeshView, OutboundPolicies, RemoteService, RemoteZone, ServiceAddress,
+};
 
 type Error = Box<dyn std::error::Error>;
 
@@ -55,6 +57,9 @@ struct Case {
     /// The resources are as a store holds them: others may have changed since they were judged.
     #[serde(default)]
     stored: bool,
+    /// Why the proxy has its outbounds is told as well.
+    #[serde(default)]
+    explained: bool,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -92,6 +97,9 @@ enum Output {
         identity: Option<String>,
         #[serde(skip_serializing_if = "Vec::is_empty")]
         notes: Vec<String>,
+        /// Where a case asks for them.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        outbounds: Vec<OutboundPolicies>,
         ingress_routes: Vec<IngressRoute>,
     },
 }
@@ -184,6 +192,7 @@ fn output(case: &Case, documents: &[Value]) -> Result<Output, Error> {
         available_services: view.available_services(),
         identities: if identity_matters { view.identities() } else { Vec::new() },
         identity: explained.as_ref().and_then(|it| it.identity.clone()).filter(|_| identity_matters),
+        outbounds: explained.iter().filter(|_| case.explained).flat_map(|it| it.outbounds.clone()).collect(),
         notes: explained.map(|it| it.notes).unwrap_or_default(),
         ingress_routes: view.ingress_routes(view.named_subsets(&zone)),
         proxy: proxy.map(Box::new),
