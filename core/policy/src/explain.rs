@@ -1,6 +1,6 @@
 //! Which policies are behind what a proxy does: found by the same code that decides.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
@@ -110,6 +110,14 @@ impl MeshView {
             let all = self.permissions.perhaps_admitting(&known, service, &here, elsewhere, &self.input.spec);
             all.into_iter().map(|object| object.meta.name.clone()).collect()
         };
+        // A service may be called at an address of each of its instances.
+        let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut permissions = |service: &str| -> Vec<String> {
+            if !found.contains_key(service) {
+                found.insert(service.to_owned(), admitting(service));
+            }
+            found[service].clone()
+        };
         // What the dataplane names comes first.
         let declared = spec.networking.outbound.len();
         let outbounds = self.calls(spec).enumerate().map(|(position, call)| OutboundPolicies {
@@ -117,7 +125,7 @@ impl MeshView {
             port: call.port,
             reason: if position < declared { OutboundReason::Declared } else { OutboundReason::Captured },
             route: self.followed().winner(&caller, &call.tags).map(|(route, _)| route.meta.name.clone()),
-            permissions: self.mtls.then(|| admitting(call.service())),
+            permissions: self.mtls.then(|| permissions(call.service())),
             service: call.service().to_owned(),
         });
         Some(ProxyPolicies { identity, notes, inbounds: inbounds.collect(), outbounds: outbounds.collect() })
