@@ -41,11 +41,16 @@ impl Condition {
 /// Conditions, in their order.
 pub type Conditions = Vec<Condition>;
 
+/// Tells this in place of what the condition said.
+pub(crate) fn replace(conditions: &mut Conditions, by: Condition) {
+    if let Some(known) = conditions.iter_mut().find(|known| known.name == by.name) {
+        *known = by;
+    }
+}
+
 /// Something is amiss, whatever was seen.
 pub(crate) fn degrade(conditions: &mut Conditions, reason: &'static str, message: &str) {
-    for condition in conditions.iter_mut().filter(|condition| condition.name == "Degraded") {
-        *condition = Condition::new("Degraded", true, reason, message);
-    }
+    replace(conditions, Condition::new("Degraded", true, reason, message));
 }
 
 /// Why not all is applied, for programs.

@@ -34,9 +34,8 @@ impl Status {
     /// The API server does not reach the webhook yet.
     pub(crate) fn wait_for_webhook(&mut self, reason: &str) {
         let message = format!("the API server does not reach the webhook: {reason}");
-        for known in self.conditions.iter_mut().filter(|known| known.name == READY) {
-            *known = Condition::new(READY, false, "WebhookUnreachable", message.clone());
-        }
+        let waits = Condition::new(READY, false, "WebhookUnreachable", message);
+        conditions::replace(&mut self.conditions, waits);
     }
 
     /// Something could not be applied.
