@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use ursa_e2e::kind::{SYSTEM, kubectl, with};
-use ursa_e2e::rounds;
+use ursa_e2e::kind::{SYSTEM, json, kubectl, with};
+use ursa_e2e::{eventually, rounds};
 
-/// A replica that is told to end has done so within this time.
-const ENDED: Duration = Duration::from_secs(10);
+/// A replica that is told to end serves on for five seconds.
+const ENDED: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_application_that_is_rolled_loses_no_request() -> anyhow::Result<()> {
@@ -65,8 +65,19 @@ async fn roll() -> anyhow::Result<()> {
         kubectl(&["--namespace", SYSTEM, "rollout", "restart", "deployment/ursa-cp"]).await?;
         let status = ["--namespace", SYSTEM, "rollout", "status", "deployment/ursa-cp", "--timeout", "120s"];
         kubectl(&status).await.context("the control plane comes back")?;
-        // The last one that was told to end still does.
-        tokio::time::sleep(ENDED).await;
+        eventually("all that were told to end have ended", ENDED, async || {
+            let pods = ["--namespace", SYSTEM, "get", "pods", "--selector", "app.kubernetes.io/name=ursa-cp"];
+            let pods = json(&pods).await?;
+            let ending = pods["items"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter(|pod| !pod["metadata"]["deletionTimestamp"].is_null());
+            let ending = ending.count();
+            anyhow::ensure!(ending == 0, "{ending} of them have not");
+            Ok(())
+        })
+        .await?;
     }
     Ok(())
 }
